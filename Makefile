@@ -1,0 +1,46 @@
+# Two commands: `make demo` shows the main job live, `make test` sets up and passes the tests.
+# Everything happens in .venv, which these commands make themselves.
+
+PYTHON  ?= python3
+# The build of torch. On a GPU machine take yours: make demo TORCH="torch --index-url <the index of your CUDA version>"
+TORCH   ?= torch==2.13.0
+SECONDS ?= 120
+VENV    := .venv
+BIN     := $(VENV)/bin
+
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+# Tests that need real log semantics run against Apache Kafka wherever KAFKA_HOME names a distribution.
+ifneq ($(wildcard ../shared/kafka/bin/kafka-server-start.sh),)
+export KAFKA_HOME ?= $(abspath ../shared/kafka)
+endif
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/.demo
+	@exec $(BIN)/strata demo --seconds $(SECONDS)
+
+test: $(VENV)/.test lint
+	$(BIN)/pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m ops.bench
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+
+$(VENV)/.torch:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Strata needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "could not make a virtual environment: install your system's python3-venv package"; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
+	@touch $@
+
+# one stamp a set of extras; each is made anew when pyproject.toml changes
+$(VENV)/.demo $(VENV)/.test $(VENV)/.bench: $(VENV)/.%: pyproject.toml | $(VENV)/.torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@

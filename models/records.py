@@ -1,0 +1,216 @@
+"""What Strata itself writes to its topics: one struct for each, msgpack inside, JSON where users read it.
+
+The msgpack structs are ``array_like``: compact, quick, and open to new fields at the end (an older reader ignores
+them, a newer one takes the default). Arrays travel as little-endian bytes, so that nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from models.errors import InvalidEvent
+
+
+class ItemVector(Struct, frozen=True, array_like=True, kw_only=True):
+    """An encoded item (topic ``vectors``, key ``item_id``): all that ranking needs, so that no text is read again."""
+
+    model: str
+    """The encoder's name; a reader with another model ignores the vector and says so."""
+    text_hash: bytes
+    """BLAKE2b-128 of the text and the model: an unchanged item is not encoded again."""
+    tokens: bytes
+    """int32 token ids of the text, without special tokens."""
+    vector: bytes
+    """float16, unit length."""
+    title: str
+    category: str = ""
+    tags: tuple[str, ...] = ()
+    available: bool = True
+    expires_ms: int | None = None
+    safety: tuple[str, ...] = ()
+
+
+class ProfileRecord(Struct, frozen=True, array_like=True, kw_only=True):
+    """One user's state (topic ``profiles``, key ``user_id``, in the partition of his clicks)."""
+
+    applied: int
+    """Offset of the last click applied; one at or below it is skipped, so a replay changes nothing."""
+    encoded: int
+    """Offset of the last click that ``vector`` has seen through BERT; below ``applied``: encode when there is room."""
+    clicks: int
+    """How many clicks have been applied in all."""
+    fresh: int
+    """How many entries at the end of ``history`` are new since the record before: what learners learn from."""
+    history: tuple[HistoryEntry, ...]
+    """The last clicks, oldest first."""
+    seen: bytes
+    """Packed :data:`SEEN` rows: every item of the user's that is still remembered, its last time and event."""
+    events: tuple[str, ...]
+    """The event kinds that ``seen`` refers to by position."""
+    vector: bytes
+    """float16, unit length; empty before the first known item."""
+    layer: str
+    """The fine layer that the user is in: ``3.5``; empty before layers exist."""
+    updated_ms: int
+
+
+class HistoryEntry(Struct, frozen=True, array_like=True):
+    """One click of a history."""
+
+    item_id: str
+    ts: int
+    """ms since the epoch."""
+    event: str
+    event_hash: int = 0
+    """64-bit hash of the event id, 0 without one: the same event under a new offset counts once."""
+
+
+SEEN: Final = np.dtype([("item", "<u8"), ("at", "<u4"), ("event", "<u2")])
+"""One remembered item: 64-bit hash of its id, seconds since the epoch, position of the event's kind."""
+
+
+class ApplyMark(Struct, frozen=True, array_like=True):
+    """The head of a :class:`ProfileRecord`, decoded alone (0.3 µs) where only the offsets matter."""
+
+    applied: int
+    encoded: int
+
+
+class NeighbourRow(Struct, frozen=True, array_like=True, kw_only=True):
+    """One item's co-clicked items (topic ``neighbours``, key ``item_id``)."""
+
+    count: float
+    """How often the item was clicked."""
+    items: tuple[str, ...]
+    weights: bytes
+    """float32, one for each of ``items``, heaviest first."""
+    offsets: dict[int, int]
+    """Partition of ``profiles`` → first offset *not* contained: after a restart, what is older is not added twice."""
+
+
+class LayerTree(Struct, frozen=True, kw_only=True):
+    """Basis and centres (topic ``layers``, key ``tree``): what a reader needs to say which layer a vector is in.
+
+    A basis is never published without its centres: they mean nothing to one another's neighbours.
+    """
+
+    version: int
+    model: str
+    dimensions: tuple[int, int]
+    """(r, d): a vector of d numbers is reduced to r."""
+    basis: bytes
+    """float32 [r, d]; z = basis @ u."""
+    coarse: bytes
+    """float32 [k, r]: the coarse centres, row i is layer ``i``."""
+    fine: bytes
+    """float32 [k, m, r]: row (i, j) is layer ``i.j``."""
+    epochs: tuple[int, ...]
+    """How often each fine centre was reseeded, k·m numbers: a layer of another epoch is another layer."""
+    created_ms: int
+
+
+class LayerInfo(Struct, frozen=True, kw_only=True):
+    """One layer (topic ``layers``, key ``layer/<id>``; ``root`` is everybody)."""
+
+    id: str
+    label: str
+    size: float
+    """Share of the recent activity, 0 … 1."""
+    epoch: int
+    items: tuple[str, ...]
+    """Top items, the union over the half-lives, the longest one's heaviest first."""
+    counts: bytes
+    """float32 [items, half-lives]: decayed counts."""
+    totals: tuple[float, ...]
+    """Sum of the decayed counts of all items, one for each half-life."""
+    half_lives: tuple[float, ...]
+    """Events."""
+
+
+class Source(Struct, frozen=True):
+    """The click that a list follows from. Of two lists for a user the one with the higher offset is the newer."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class LayerRef(Struct, frozen=True):
+    """The layer of a list's user."""
+
+    id: str
+    label: str
+
+
+class Reason(Struct, frozen=True):
+    """Why an item is in a list: a sentence, the clicks that it follows from, and the parts of its score."""
+
+    text: str
+    because: tuple[str, ...]
+    parts: dict[str, float]
+    """Contribution of each scorer; they add up to the score."""
+
+
+class RankedItem(Struct, frozen=True):
+    """One place of a list."""
+
+    item_id: str
+    title: str
+    score: float
+    reason: Reason
+
+
+class Recommendation(Struct, frozen=True, kw_only=True):
+    """A refreshed list (topic ``recommendations``, key ``user_id``, JSON)."""
+
+    user_id: str
+    generated_at: int
+    """ms since the epoch."""
+    event_ts: int
+    """Time of the newest click in it, ms since the epoch: freshness is counted from here."""
+    model: str
+    layers_version: int
+    arm: str
+    encoded: bool
+    """False: the list is from cached item vectors alone; the encoded one follows when there is room."""
+    source: Source
+    layer: LayerRef | None
+    items: tuple[RankedItem, ...]
+
+
+_T = TypeVar("_T")
+
+
+def decode(data: bytes | None, kind: type[_T]) -> _T:
+    """A struct of this module from its msgpack bytes.
+
+    Raises
+    ------
+    InvalidEvent
+        If the bytes are not one: the topic was written by something else.
+    """
+    if data is None:
+        raise InvalidEvent("value: null")
+    try:
+        return msgspec.msgpack.decode(data, type=kind)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, TypeError, ValueError) as error:
+        raise InvalidEvent(f"{kind.__name__}: {error}") from None
+
+
+encode = msgspec.msgpack.Encoder().encode
+"""Any struct of this module as msgpack bytes."""
+
+
+def half(vector: NDArray[np.floating]) -> bytes:
+    """A vector as little-endian float16 bytes."""
+    return vector.astype("<f2").tobytes()
+
+
+def from_half(data: bytes) -> NDArray[np.float32]:
+    """float32 from little-endian float16 bytes."""
+    return np.frombuffer(data, dtype="<f2").astype(np.float32)

@@ -1,0 +1,1 @@
+"""What a person operates: the command line, settings, probes, the embedded broker, evaluation, benchmarks."""
