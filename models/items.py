@@ -156,7 +156,7 @@ class ItemStore:
     def centred(self, rows: NDArray[np.integer] | slice) -> NDArray[np.float32]:
         """Unit vectors after the catalogue's mean is taken off, float32 [rows, dimension].
 
-        Raw cosines of a BERT are all high; around their mean they tell items apart (HR@10 .050 against .028, design §7).
+        Raw cosines of a BERT are all high; around their mean they tell items apart (HR@10 .050 against .028).
         """
         centred: NDArray[np.float32] = (self.vectors[rows] - self.mean) * self.centred_scale[rows, None]
         return centred

@@ -80,15 +80,12 @@ class Profile:
             return True
         self.clicks += 1
         self.fresh = min(self.fresh + 1, limits.history)
-        for values, value in (
-            (self.rows, row),
-            (self.times, click.ts),
-            (self.events, click.event),
-            (self.event_hashes, mark),
-        ):
-            values.append(value)  # type: ignore[attr-defined]
-            if len(values) > limits.history:
-                del values[0]  # type: ignore[attr-defined]
+        self.rows.append(row)
+        self.times.append(click.ts)
+        self.events.append(click.event)
+        self.event_hashes.append(mark)
+        if len(self.rows) > limits.history:
+            del self.rows[0], self.times[0], self.events[0], self.event_hashes[0]
         return True
 
     def record(self, items: ItemStore, now_ms: int) -> bytes:

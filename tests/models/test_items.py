@@ -1,0 +1,75 @@
+"""The catalogue in memory."""
+
+import numpy as np
+import pytest
+
+from models.errors import DimensionMismatch
+from models.items import ItemStore, item_hash
+from models.records import ItemVector, half
+
+
+def vector_record(vector: np.ndarray, **fields: object) -> ItemVector:
+    return ItemVector(
+        **({"model": "m", "text_hash": b"", "tokens": b"", "vector": half(vector), "title": "T"} | fields)  # type: ignore[arg-type]
+    )
+
+
+def unit(*shape: int, seed: int = 0) -> np.ndarray:
+    v = np.random.default_rng(seed).normal(size=shape) + 0.5
+    return (v / np.linalg.norm(v, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def test_a_row_is_given_at_first_mention_and_kept() -> None:
+    items = ItemStore(4)
+    rows = [items.row(f"i{n}") for n in range(3000)]  # past the first allocation
+    assert rows == list(range(3000))
+    assert items.put("i5", vector_record(unit(4))) == 5
+    assert items.find("i5") == 5
+    assert items.find("never") == -1
+    assert items.hashes[2999] == item_hash("i2999")
+
+
+def test_a_vector_of_another_model_is_refused_and_changes_nothing() -> None:
+    items = ItemStore(4)
+    with pytest.raises(DimensionMismatch, match="4"):
+        items.put("i", vector_record(unit(5)))
+    assert len(items) == 0
+
+
+def test_only_what_is_encoded_available_and_not_expired_is_servable() -> None:
+    items = ItemStore(4)
+    items.row("unknown")
+    items.put("fine", vector_record(unit(4)))
+    items.put("off", vector_record(unit(4), available=False))
+    items.put("old", vector_record(unit(4), expires_ms=99))
+    items.put("gone", vector_record(unit(4)))
+    items.withdraw("gone")
+    assert items.withdraw("never") == -1
+    assert items.servable(np.arange(5), now_ms=100).tolist() == [False, True, False, False, False]
+
+
+def test_centring_takes_off_the_mean_and_keeps_unit_length() -> None:
+    items = ItemStore(8)
+    vectors = unit(200, 8)
+    for n, vector in enumerate(vectors):
+        items.put(f"i{n}", vector_record(vector))
+    assert items.recentre()
+    assert not items.recentre(), "nothing changed since"
+    rows = np.arange(200)
+    stored = vectors.astype(np.float16).astype(np.float32)
+    expected = stored - stored.mean(axis=0)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(items.centred(rows), expected, atol=1e-5)
+
+
+def test_an_unencoded_item_has_a_zero_vector_not_a_nan() -> None:
+    items = ItemStore(8)
+    row = items.row("unknown")
+    assert not items.centred(np.array([row])).any()
+
+
+def test_a_handful_of_items_is_not_centred() -> None:
+    items = ItemStore(8)
+    items.put("i", vector_record(unit(8)))
+    items.recentre()
+    assert np.linalg.norm(items.centred(np.array([0]))) == pytest.approx(1, abs=1e-3)

@@ -1,0 +1,75 @@
+"""A profile takes each click once and comes back from its record as it was."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.events import Click
+from models.items import ItemStore
+from models.profile import Profile, ProfileLimits
+from models.records import ProfileRecord, decode
+
+
+def click(item: str, ts: int = 1_000, event: str = "click", event_id: str | None = None) -> Click:
+    return Click(user_id="u", item_id=item, ts=ts, event=event, event_id=event_id)
+
+
+def test_a_replayed_click_changes_nothing() -> None:
+    items, profile = ItemStore(4), Profile("u")
+    assert profile.apply(click("a"), 5, items)
+    before = profile.record(items, 0)
+    assert not profile.apply(click("b"), 5, items)
+    assert not profile.apply(click("b"), 4, items)
+    assert profile.record(items, 0) == before
+
+
+def test_the_same_event_under_a_new_offset_counts_once() -> None:
+    items, profile = ItemStore(4), Profile("u")
+    assert profile.apply(click("a", event_id="e1"), 5, items)
+    assert not profile.apply(click("a", event_id="e1"), 6, items)
+    assert (profile.clicks, profile.applied) == (1, 6)
+    assert profile.apply(click("a", event_id="e2"), 7, items)
+
+
+def test_a_dismissal_is_remembered_and_teaches_nothing() -> None:
+    items, profile = ItemStore(4), Profile("u")
+    assert profile.apply(click("a", event="dismiss"), 0, items)
+    assert (profile.rows, profile.clicks, profile.fresh) == ([], 0, 0)
+    assert profile.seen == {int(items.hashes[0]): (1, "dismiss")}
+
+
+def test_the_history_and_the_memory_of_seen_items_are_bounded() -> None:
+    items, profile = ItemStore(4), Profile("u")
+    limits = ProfileLimits(history=3, seen=5)
+    for offset in range(10):
+        profile.apply(click(f"i{offset}"), offset, items, limits)
+    assert [items.ids[row] for row in profile.rows] == ["i7", "i8", "i9"]
+    assert len(profile.times) == len(profile.events) == len(profile.event_hashes) == 3
+    assert list(profile.seen) == [int(items.hashes[items.find(f"i{n}")]) for n in range(5, 10)]
+    assert (profile.fresh, profile.clicks) == (3, 10)
+
+
+clicks = st.lists(
+    st.builds(
+        click,
+        item=st.sampled_from("abcdefgh"),
+        ts=st.integers(0, 2**41),
+        event=st.sampled_from(["click", "cart", "dismiss", "é"]),
+        event_id=st.none() | st.sampled_from(["1", "2", "3"]),
+    ),
+    max_size=30,
+)
+
+
+@given(clicks)
+def test_a_restored_profile_is_the_profile(stream: list[Click]) -> None:
+    items, profile = ItemStore(4), Profile("u")
+    for offset, one in enumerate(stream):
+        profile.apply(one, offset, items)
+    profile.vector, profile.layer, profile.fresh = np.array([0.5, 0.5, -0.5, 0.5], np.float32), "3.5", 0
+    other = ItemStore(4)
+    other.row("h")  # rows are a process's own: the record speaks of ids
+    restored = Profile.restore("u", decode(profile.record(items, 7), ProfileRecord), other)
+    assert restored.record(other, 7) == profile.record(items, 7)
+    for offset, one in enumerate(stream):
+        assert not restored.apply(one, offset, other)
