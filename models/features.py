@@ -1,0 +1,118 @@
+"""A candidate as a row of features: what the scorers say of it, in forms that a linear ranker can weigh.
+
+Per scorer three features (design §7)::
+
+    ratio = value / max        log = log(1 + 1000 · value / max) / 3        rank = 1 / (1 + rank / 5)
+
+``log`` is the design's log(value / max + .001) / 3 but for a constant, which no ranking sees: so that a scorer that
+is silent adds nothing, and the parts of a reason are what each scorer *adds*. Text of an item that has few clicks
+enters once more, weighted with exp(−clicks / 5): a gate through which new items come in.
+
+Features fall into those of a user and a candidate (:data:`PERSONAL`) and those of the item alone (:data:`SHARED`),
+which are worked out once for all users.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCORERS: Final = ("co", "co.3", "text", "layer")
+"""Scorers of a user and an item: co with popularity exponents .5 and .3, text, layers."""
+
+HALF_LIVES: Final = (300, 1_000, 3_000, 10_000, 50_000)
+
+FORMS: Final = ("ratio", "log", "rank")
+
+PERSONAL: Final = (*(f"{scorer}.{form}" for scorer in SCORERS for form in FORMS), "text.new")
+SHARED: Final = (*(f"popularity.{half}.{form}" for half in HALF_LIVES for form in FORMS), "item.log_count", "item.new")
+FEATURES: Final = PERSONAL + SHARED
+
+PARTS: Final = ("co", "text", "layer", "popularity", "new")
+"""What a reason tells apart; every feature belongs to one."""
+
+
+def part_of(feature: str) -> str:
+    """The part of a reason that a feature counts towards."""
+    if feature == "item.new":
+        return "new"
+    return {"item": "popularity"}.get(name := feature.split(".")[0], name)
+
+
+TO_PARTS: Final = np.array([[part_of(feature) == part for part in PARTS] for feature in FEATURES], np.float32)
+"""float32 [features, parts]: (features · weights) summed by part."""
+
+
+def personal(
+    values: NDArray[np.float32], tops: NDArray[np.float32], valid: NDArray[np.bool_], new: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The features of users and their candidates.
+
+    Parameters
+    ----------
+    values : float32 [scorers, b, m]
+        Each scorer's value of each candidate, not negative.
+    tops : float32 [scorers, b]
+        Each scorer's largest value for the user.
+    valid : bool [b, m]
+        False where a user has fewer candidates.
+    new : float32 [b, m]
+        exp(−clicks / 5) of the candidate.
+
+    Returns
+    -------
+    float32 [b, len(PERSONAL), m]
+    """
+    scorers, b, m = values.shape
+    features = np.empty((b, len(PERSONAL), m), np.float32)
+    for s in range(scorers):
+        ratio, log, rank = features[:, 3 * s], features[:, 3 * s + 1], features[:, 3 * s + 2]
+        np.multiply(values[s], (1 / np.maximum(tops[s], 1e-12))[:, None], out=ratio)
+        ratio[~valid] = 0
+        log_form(ratio, out=log)
+        rank_form(ratio, out=rank)
+    np.multiply(features[:, 3 * SCORERS.index("text")], new, out=features[:, -1])
+    return features
+
+
+def shared(popularity: NDArray[np.float32], counts: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The features of the items alone.
+
+    Parameters
+    ----------
+    popularity : float32 [n, half-lives]
+        Decayed counts.
+    counts : float32 [n]
+        Clicks in all.
+
+    Returns
+    -------
+    float32 [len(SHARED), n]
+    """
+    features = np.empty((len(SHARED), len(counts)), np.float32)
+    for h in range(popularity.shape[1]):
+        ratio, log, rank = features[3 * h : 3 * h + 3]
+        column = popularity[:, h]
+        np.divide(column, max(float(column.max(initial=0)), 1e-12), out=ratio)
+        log_form(ratio, out=log)
+        rank_form(ratio[None], out=rank[None])
+    features[-2] = np.log1p(counts) / 10
+    features[-1] = np.exp(counts / -5)
+    return features
+
+
+def log_form(ratio: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """log(1 + 1000 · ratio) / 3."""
+    np.multiply(ratio, 1000, out=out)
+    np.log1p(out, out=out)
+    out /= 3
+
+
+def rank_form(ratio: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """1 / (1 + rank / 5) along the last axis, the largest has rank 0; 0 where the scorer is silent (ratio 0)."""
+    places: NDArray[np.float32] = (1 / (1 + np.arange(ratio.shape[-1], dtype=np.float32) / 5)).astype(np.float32)
+    order = np.argsort(-ratio, axis=-1)
+    np.put_along_axis(out, order, np.broadcast_to(places, ratio.shape), axis=-1)
+    out *= ratio > 0
