@@ -1,0 +1,422 @@
+"""The one poll loop of all roles: poll → stage → publish → acknowledgements → commit.
+
+::
+
+    consumer ──records──► stage.submit        refused? the loop holds them, pauses, and keeps polling
+                          stage.poll ──Work──► delivery: 1. publish  2. acknowledgements  3. commit
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from consumers.client import Consumer, Partition, Record, rolled_back
+from consumers.metrics import Metrics
+from producers.errors import BrokerError, CommitRefused, GroupJoinTimeout, LogRolledBack, PublishFailed
+from producers.publisher import Message, Publisher
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Finished work: what to write, and up to where the input is then done with."""
+
+    messages: Sequence[Message] = ()
+    offsets: Mapping[Partition, int] = field(default_factory=dict)
+    """The next offset to read, by partition. Everything below it is in ``messages`` of this Work or of an earlier
+    one. Empty in assign mode."""
+
+
+class Stage(Protocol):
+    """What a role does with its records. Every method runs on the loop's thread, none on another."""
+
+    def assigned(self, partitions: Iterable[Partition]) -> Mapping[Partition, int] | None:
+        """Partitions came: restore what is known of them.
+
+        May block (inside ``max_poll_interval_s``): fetching begins afterwards. May return, by partition, the first
+        offset that is *not* contained in what was restored: in assign mode reading begins there (at the beginning
+        without); in group mode reading begins at the committed offset, and the loop stops with
+        :class:`~producers.errors.LogRolledBack` if the log ends before either.
+        """
+        ...
+
+    def revoked(self, partitions: Iterable[Partition]) -> None:
+        """Partitions went (or were lost): drop their state and their work. Must not block.
+
+        The stage owes: nothing of them, neither message nor offset, appears in a later :class:`Work`.
+        """
+        ...
+
+    def submit(self, records: Sequence[Record]) -> int:
+        """Take records, in order; returns how many were taken. Must not block.
+
+        Fewer than all is backpressure: the loop holds the rest, pauses, keeps polling, and submits them again.
+        """
+        ...
+
+    def poll(self, now: float) -> Work | None:
+        """Finished work, if there is any. Must not block; called every few milliseconds while the stage is not idle.
+
+        ``now`` is the loop's monotonic clock, s.
+        """
+        ...
+
+    def published(self, work: Work) -> None:
+        """A Work is acknowledged and (unless the group moved on) committed. Must not block."""
+        ...
+
+    def idle(self) -> bool:
+        """True: nothing is in flight, so a drain may end."""
+        ...
+
+    def close(self) -> None:
+        """The last call. Release threads and connections."""
+        ...
+
+
+class Delivery(Protocol):
+    """How work becomes durable. An exactly-once delivery takes the same place as :class:`AtLeastOnce`."""
+
+    def deliver(self, work: Work) -> None:
+        """Publish and commit one Work; blocks until both are done.
+
+        Raises
+        ------
+        CommitRefused
+            Published, but the group moved on.
+        PublishFailed
+            Not (wholly) published; nothing committed.
+        """
+        ...
+
+
+class AtLeastOnce:
+    """Publish, wait, commit. With profiles that carry their applied offset this is effectively once."""
+
+    def __init__(self, publisher: Publisher, consumer: Consumer) -> None:
+        self._publisher = publisher
+        self._consumer = consumer
+
+    def deliver(self, work: Work) -> None:
+        """See :class:`Delivery`."""
+        # 1. publish and 2. wait until every message is acknowledged: a crash here repeats the work, it loses none
+        if work.messages:
+            self._publisher.publish(work.messages)
+        # 3. commit the input offsets, never before: a crash here repeats the work, and the applied offsets skip it
+        if work.offsets:
+            self._consumer.commit(work.offsets)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """The loop's limits."""
+
+    max_records: int = 500
+    """Most records that one poll takes."""
+    idle_poll_s: float = 0.1
+    """How long a poll may wait for records when nothing is in flight."""
+    busy_poll_s: float = 0.005
+    """The same while the stage has work in flight, so that what is finished goes out at once."""
+    drain_s: float = 25.0
+    """How long a stop may take to finish what is in flight; the rest of the 30 s is for commit and close."""
+    join_timeout_s: float = 30.0
+    """How long the group may take to let this member in."""
+    retry_s: float = 60.0
+    """How long a publish or commit that the broker does not answer is tried again."""
+    stuck_s: float = 60.0
+    """After so long without a step the loop counts as dead (/livez)."""
+    restore_s: float = 300.0
+    """The same while the stage restores newly assigned partitions."""
+    report_s: float = 1.0
+    """How often lag is measured."""
+
+
+class Loop:
+    """Runs one stage on one consumer.
+
+    Parameters
+    ----------
+    role
+        The name in logs and metrics.
+    clock
+        Monotonic seconds. ``time.sleep`` is only called between retries, through ``sleep``.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        consumer: Consumer,
+        stage: Stage,
+        delivery: Delivery,
+        metrics: Metrics,
+        config: LoopConfig = LoopConfig(),
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.role = role
+        self._consumer = consumer
+        self._stage = stage
+        self._delivery = delivery
+        self._metrics = metrics
+        self._config = config
+        self._clock = clock
+        self._sleep = sleep
+        self._held: deque[Record] = deque()
+        self._paused: frozenset[Partition] = frozenset()
+        self._owned: set[Partition] = set()
+        self._unchecked: dict[Partition, int] = {}
+        self._uncommitted: dict[Partition, int] = {}
+        self._uncommitted_since = 0.0
+        self._unjoined_since: float | None = clock()
+        self._moved_at = clock()
+        self._patience = config.stuck_s
+        self._next_report = 0.0
+        self._joined = False
+        self._stopping = False
+        self._failed: str | None = None
+        self._newest: dict[Partition, int] = {}
+
+    # -- the three movements ------------------------------------------------------------------------------------
+
+    def run(self, stop: threading.Event) -> None:
+        """Step until ``stop`` is set, then drain: finish and commit what is in flight, inside 30 s.
+
+        An error leaves without draining: what was not committed is done again after a restart.
+        """
+        try:
+            while not stop.is_set():
+                self.step()
+            self.drain()
+        except BaseException as error:
+            self._failed = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            self._stopping = True
+            try:
+                self._stage.close()
+            finally:
+                self._consumer.close()
+
+    def step(self) -> None:
+        """Once around: poll, follow rebalances, submit, deliver."""
+        self._move()
+        idle = self._stage.idle() and not self._held
+        records = self._consumer.poll(
+            self._config.idle_poll_s if idle else self._config.busy_poll_s, self._config.max_records
+        )
+        self._follow_rebalances()
+        self._guard()
+        # what was polled before a revocation belongs to the next owner
+        for record in records:
+            if (partition := (record.topic, record.partition)) in self._owned:
+                self._held.append(record)
+                self._newest[partition] = record.timestamp
+        self._submit()
+        self._deliver()
+        self._report()
+
+    def drain(self) -> None:
+        """Take no more records; deliver what is in flight until the stage is idle or the time is up."""
+        self._stopping = True  # not ready any more
+        deadline = self._clock() + self._config.drain_s
+        self._consumer.pause(self._owned)
+        self._held.clear()
+        while True:
+            self._move()
+            self._consumer.poll(0.0, 1)  # all is paused: this keeps the membership and hears of rebalances
+            self._follow_rebalances()
+            worked = self._deliver()
+            if self._stage.idle() and not worked:
+                break
+            if self._clock() >= deadline:
+                log.warning(
+                    "%s: %.0f s were not enough to finish; the rest is done again", self.role, self._config.drain_s
+                )
+                break
+            if not worked:
+                self._sleep(self._config.busy_poll_s)
+        self._commit_again()
+
+    # -- health -------------------------------------------------------------------------------------------------
+
+    def dead(self) -> str | None:
+        """Why the loop counts as dead, None while it moves (/livez). May be called from any thread."""
+        if self._failed:
+            return f"{self.role}: {self._failed}"
+        silent = self._clock() - self._moved_at
+        return f"{self.role}: no step for {silent:.0f} s" if silent > self._patience else None
+
+    def unready(self) -> str | None:
+        """Why the loop is not ready, None when it is (/readyz). May be called from any thread."""
+        if self._stopping:
+            return f"{self.role}: stopping"
+        return None if self._joined else f"{self.role}: no partitions assigned yet"
+
+    # -- the parts of a step ------------------------------------------------------------------------------------
+
+    def _move(self) -> None:
+        self._moved_at = self._clock()
+        self._metrics.heartbeat.labels(self.role).set_to_current_time()
+
+    def _follow_rebalances(self) -> None:
+        for event in self._consumer.rebalances():
+            if event.kind == "assigned":
+                self._assigned(event.partitions)
+            else:
+                self._revoked(event.partitions, event.kind)
+        self._await_join()
+
+    def _assigned(self, partitions: frozenset[Partition]) -> None:
+        if self._stopping:
+            return  # they stay paused, for the next owner
+        log.info("%s: assigned %s", self.role, _names(partitions))
+        self._metrics.assigned.labels(self.role).inc(len(partitions))
+        self._patience = self._config.restore_s
+        began = self._clock()
+        try:
+            restored = self._stage.assigned(partitions) or {}
+        finally:
+            self._patience = self._config.stuck_s
+            self._move()
+        self._metrics.restore_seconds.labels(self.role).observe(self._clock() - began)
+        for partition in sorted(partitions):
+            contained = restored.get(partition)
+            start = self._consumer.start(partition, contained)
+            self._unchecked[partition] = max(start or 0, contained or 0)
+        self._owned |= partitions
+        self._joined = True
+
+    def _revoked(self, partitions: frozenset[Partition], kind: str) -> None:
+        if not partitions:
+            return
+        log.info("%s: %s %s", self.role, kind, _names(partitions))
+        self._metrics.revoked.labels(self.role, kind).inc(len(partitions))
+        self._stage.revoked(partitions)
+        self._owned -= partitions
+        self._held = deque(r for r in self._held if (r.topic, r.partition) not in partitions)
+        for partition in partitions:
+            self._unchecked.pop(partition, None)
+            self._uncommitted.pop(partition, None)
+            self._newest.pop(partition, None)
+            self._metrics.forget_lag(self.role, partition)
+
+    def _await_join(self) -> None:
+        if self._consumer.joined:
+            self._joined = True
+            self._unjoined_since = None
+            return
+        now = self._clock()
+        if self._unjoined_since is None:
+            self._unjoined_since = now
+        elif now - self._unjoined_since > self._config.join_timeout_s:
+            raise GroupJoinTimeout(
+                f"{self.role}: the consumer group did not complete a join within {self._config.join_timeout_s:.0f} s."
+                " Another member may hang between two polls, the topics may be missing, or the broker's group"
+                " coordinator may be busy; a restart is safe"
+            )
+
+    def _guard(self) -> None:
+        """The rollback guard: no record is used before its log is known to reach what is already applied."""
+        for partition, expected in list(self._unchecked.items()):
+            end = self._consumer.highwater(partition)
+            if end is None:
+                continue
+            if expected > end:
+                raise LogRolledBack(rolled_back("already applied up to", {partition: expected}, {partition: end}))
+            del self._unchecked[partition]
+
+    def _submit(self) -> None:
+        if self._held:
+            taken = self._stage.submit(list(self._held))
+            for _ in range(taken):
+                self._held.popleft()
+        if self._held:
+            if self._paused != (owned := frozenset(self._owned)):
+                self._metrics.pauses.labels(self.role).inc()
+                self._consumer.pause(owned)
+                self._paused = owned
+        elif self._paused:
+            self._consumer.resume(self._paused & self._owned)
+            self._paused = frozenset()
+
+    def _deliver(self) -> bool:
+        """Deliver one finished Work; False if there was none."""
+        work = self._stage.poll(self._clock())
+        if work is None:
+            self._commit_again()
+            return False
+        # an offset that waits for its commit rides along, unless this work has a later one
+        offsets = self._uncommitted | dict(work.offsets)
+        started = self._clock()
+        while True:
+            self._metrics.publishes.labels(self.role).inc()
+            self._metrics.commits.labels(self.role).inc(bool(offsets))
+            try:
+                self._delivery.deliver(Work(work.messages, offsets))
+            except CommitRefused as refused:
+                self._keep(offsets, refused)
+            except PublishFailed as failed:
+                if not failed.retriable or self._clock() - started > self._config.retry_s:
+                    raise
+                log.warning("%s: %s; trying again", self.role, failed)
+                self._metrics.publish_failures.labels(self.role).inc()
+                self._move()
+                self._sleep(0.5)
+                continue
+            except BrokerError as error:
+                self._keep(offsets, error)
+            else:
+                self._uncommitted.clear()
+            break
+        self._stage.published(work)
+        return True
+
+    def _keep(self, offsets: Mapping[Partition, int], error: BrokerError) -> None:
+        """A commit failed after the acknowledgements.
+
+        If the group moved on, the next poll tells which partitions are gone, and their offsets go with them; those
+        that stay are committed with the next work.
+        """
+        log.warning("%s: %s; partitions that stay are committed again", self.role, error)
+        self._metrics.commit_failures.labels(self.role).inc()
+        if not self._uncommitted:
+            self._uncommitted_since = self._clock()
+        elif self._clock() - self._uncommitted_since > self._config.retry_s:
+            raise error
+        self._uncommitted = dict(offsets)
+
+    def _commit_again(self) -> None:
+        if not self._uncommitted:
+            return
+        offsets = dict(self._uncommitted)
+        try:
+            self._delivery.deliver(Work((), offsets))
+        except BrokerError as error:
+            self._keep(offsets, error)
+        else:
+            self._uncommitted.clear()
+
+    def _report(self) -> None:
+        now = self._clock()
+        if now < self._next_report:
+            return
+        self._next_report = now + self._config.report_s
+        for partition in self._owned:
+            position, end = self._consumer.position(partition), self._consumer.highwater(partition)
+            if position is None or end is None:
+                continue
+            if position > end:
+                raise LogRolledBack(rolled_back("the next offset is", {partition: position}, {partition: end}))
+            self._metrics.lag(self.role, partition, end - position, self._newest.get(partition))
+
+
+def _names(partitions: Iterable[Partition]) -> str:
+    return ", ".join(f"{topic}-{number}" for topic, number in sorted(partitions)) or "no partitions"

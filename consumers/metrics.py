@@ -1,0 +1,157 @@
+"""Every metric of Strata, each with a sentence. Models and producers return counts and timings; these record them.
+
+No user or item id is ever a label. Every failure counter stands beside the counter of its attempts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+FRESHNESS_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
+PROCESSING_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+TOKEN_BUCKETS: Final = tuple(float(2**power) for power in range(5, 17))
+RESTORE_BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+
+
+class Metrics:
+    """The metrics of one process, on a registry of the caller's.
+
+    Parameters
+    ----------
+    registry
+        Where they are registered: the caller exposes it, a test reads it.
+    version
+        Goes into ``strata_build_info``.
+    """
+
+    def __init__(self, registry: CollectorRegistry, version: str = "0") -> None:
+        self.registry = registry
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"strata_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"strata_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"strata_{name}", text, labels, buckets=buckets, registry=registry)
+
+        # the process
+        self.build = Info("strata_build", "The version that runs.", registry=registry)
+        self.build.info({"version": version})
+        self.ready = gauge("ready", "1 while the process is ready to serve (/readyz), 0 otherwise.")
+        self.heartbeat = gauge("heartbeat_timestamp_seconds", "When the role's loop last began a step.", "role")
+
+        # the main job
+        self.freshness = histogram(
+            "freshness_seconds",
+            "From the time of a user's newest click to the broker's acknowledgement of the list that contains it.",
+            FRESHNESS_BUCKETS,
+        )
+        self.processing = histogram(
+            "processing_seconds",
+            "From the poll that brought a click to the acknowledgement of what follows from it.",
+            PROCESSING_BUCKETS,
+        )
+        self.clicks = counter("clicks_consumed_total", "Clicks read, the useless ones included.")
+        self.lists = counter(
+            "lists_published_total",
+            "Lists acknowledged; encoded=false: from cached item vectors, the encoder had no room.",
+            "encoded",
+        )
+        self.hits = counter("hits_total", "Clicks on an item of the user's published list.", "arm")
+        self.hit_attempts = counter("hit_attempts_total", "Clicks of users who had a published list.", "arm")
+
+        # the encoder
+        self.encoder_queue = gauge("encoder_queue_users", "Inputs that wait for the encoder.", "outlet")
+        self.encoder_batch = histogram("encoder_batch_tokens", "Tokens in a batch of the encoder.", TOKEN_BUCKETS)
+        self.encoder_users = counter("encoder_users_total", "Inputs encoded (users or items).", "outlet")
+        self.encoder_seconds = histogram(
+            "encoder_batch_seconds", "Time that the encoder took for a batch.", PROCESSING_BUCKETS
+        )
+        self.encoder_batches = counter("encoder_batches_total", "Batches given to the encoder.")
+        self.encoder_errors = counter("encoder_errors_total", "Batches that the encoder failed on.")
+
+        # the loop
+        self.lag_offsets = gauge("lag_offsets", "Messages not yet read.", "role", "topic", "partition")
+        self.lag_seconds = gauge(
+            "lag_seconds",
+            "Age of the newest message read while there are unread ones, 0 when all is read.",
+            "role", "topic", "partition",
+        )  # fmt: skip
+        self.assigned = counter("partitions_assigned_total", "Partitions that the group assigned.", "role")
+        self.revoked = counter(
+            "partitions_revoked_total", "Partitions that went; kind: revoked or lost.", "role", "kind"
+        )
+        self.pauses = counter("pauses_total", "Times that the loop paused because the stage was full.", "role")
+        self.consumed = counter("messages_consumed_total", "Messages worked on, the diverted ones included.", "role")
+        self.dead_letters = counter("dead_letters_total", "Messages diverted to the dead letters.", "role", "stage")
+        self.publishes = counter("publishes_total", "Works that the loop published.", "role")
+        self.publish_failures = counter("publish_failures_total", "Publishes that were tried again.", "role")
+        self.commits = counter("commits_total", "Offset commits tried.", "role")
+        self.commit_failures = counter(
+            "commit_failures_total", "Offset commits refused or not answered; the work may come twice.", "role"
+        )
+
+        # state
+        self.profiles_restored = counter("profiles_restored_total", "Profiles read back after an assignment.")
+        self.restore_seconds = histogram(
+            "restore_seconds", "Time from an assignment to the first fetch.", RESTORE_BUCKETS, "role"
+        )
+        self.table_records = counter("table_records_total", "Records read into a table.", "topic")
+        self.table_errors = counter("table_record_errors_total", "Records of a table that could not be used.", "topic")
+
+        # layers
+        self.layer_size = gauge("layer_size_ratio", "Share of the recent activity in a layer.", "layer")
+        self.layer_updates = counter("layer_updates_total", "Vectors learned from.")
+        self.layer_changes = counter(
+            "layer_changes_total", "Users whose layer changed; level: coarse or fine.", "level"
+        )
+        self.layer_error = gauge(
+            "layer_quantisation_error", "Recent mean squared distance to the centre, in the interaction space.", "level"
+        )
+        self.layer_drifts = counter("layer_drifts_total", "Drifts of the quantisation error that ADWIN reported.")
+        self.layer_reseeds = counter("layer_reseeds_total", "Centres that were dead and moved.")
+
+        # catalogue and neighbours
+        self.items = counter(
+            "catalogue_items_total",
+            "Items worked on; outcome: encoded, unchanged, given (a vector of its own), withdrawn, failed.",
+            "outcome",
+        )
+        self.neighbour_rows = counter("neighbours_published_total", "Rows of co-clicked items published.")
+
+    def lag(self, role: str, partition: tuple[str, int], offsets: int, newest_ms: int | None) -> None:
+        """Record a partition's lag.
+
+        Parameters
+        ----------
+        newest_ms
+            Timestamp of the newest record read, ms since the epoch; None before the first.
+        """
+        topic, number = partition
+        self.lag_offsets.labels(role, topic, number).set(offsets)
+        if offsets <= 0:
+            seconds = 0.0
+        elif newest_ms is None:
+            return
+        else:
+            seconds = max(0.0, time.time() - newest_ms / 1000)
+        self.lag_seconds.labels(role, topic, number).set(seconds)
+
+    def forget_lag(self, role: str, partition: tuple[str, int]) -> None:
+        """A partition went: its lag is another's to report."""
+        labels = (role, partition[0], str(partition[1]))
+        for metric in (self.lag_offsets, self.lag_seconds):
+            if labels in metric._metrics:
+                metric.remove(*labels)
+
+    def layer_sizes(self, sizes: Mapping[str, float]) -> None:
+        """Replace the layers' shares (at most a few dozen layers)."""
+        self.layer_size.clear()
+        for layer, share in sizes.items():
+            self.layer_size.labels(layer).set(share)

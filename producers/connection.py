@@ -1,0 +1,144 @@
+"""How to reach the broker: one frozen description, shared by everything that talks to Kafka."""
+
+from __future__ import annotations
+
+import logging
+import random
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeVar
+
+from kafka.errors import KafkaError
+
+from producers.errors import BrokerUnavailable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
+
+_BACKOFF_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """Address and security of a Kafka cluster.
+
+    Secrets are left out of ``repr``, so that the description may be logged.
+    """
+
+    bootstrap: str
+    """``host:port``, several with commas."""
+    client_id: str = "strata"
+    security_protocol: Protocol = "PLAINTEXT"
+    sasl_mechanism: Mechanism | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    token_provider: Any = field(default=None, repr=False)
+    """For OAUTHBEARER: a ``kafka.net.sasl.oauth.AbstractTokenProvider``."""
+    ssl_ca: str | None = None
+    """File with the certificate authorities to trust (PEM); None = the system's."""
+    ssl_certificate: str | None = None
+    ssl_key: str | None = None
+    ssl_key_password: str | None = field(default=None, repr=False)
+    ssl_check_hostname: bool = True
+    connect_timeout_s: float = 5.0
+    """How long one attempt may take."""
+    attempts: int = 6
+    """How often a connection is tried before giving up; between attempts .5, 1, 2, 4, 8, 8 … s."""
+
+    def client(self, role: str) -> dict[str, Any]:
+        """Keyword arguments for any client of kafka-python; ``role`` tells its log lines and quotas apart."""
+        settings: dict[str, Any] = {
+            "bootstrap_servers": [server.strip() for server in self.bootstrap.split(",") if server.strip()],
+            "client_id": f"{self.client_id}-{role}",
+            "security_protocol": self.security_protocol,
+            "bootstrap_timeout_ms": int(self.connect_timeout_s * 1000),
+            # a broker that comes back is found within a second, whatever the length of its absence
+            "reconnect_backoff_max_ms": 1_000,
+        }
+        if "SSL" in self.security_protocol:
+            settings |= {
+                "ssl_cafile": self.ssl_ca,
+                "ssl_certfile": self.ssl_certificate,
+                "ssl_keyfile": self.ssl_key,
+                "ssl_password": self.ssl_key_password,
+                "ssl_check_hostname": self.ssl_check_hostname,
+            }
+        if "SASL" in self.security_protocol:
+            settings |= {
+                "sasl_mechanism": self.sasl_mechanism or "PLAIN",
+                "sasl_plain_username": self.username,
+                "sasl_plain_password": self.password,
+                "sasl_oauth_token_provider": self.token_provider,
+            }
+        return settings
+
+    def open(self, make: Callable[[], T], *, sleep: Callable[[float], None] = time.sleep) -> T:
+        """What ``make`` makes: a client of this cluster, tried :attr:`attempts` times.
+
+        Raises
+        ------
+        BrokerUnavailable
+            After the last attempt, with the address, what the client's own log said last, and the likely causes:
+            an absent broker, a wrong password and a wrong certificate look alike to the caller.
+        """
+        heard = _Listener()
+        clients_log = logging.getLogger("kafka")
+        clients_log.addHandler(heard)
+        try:
+            for attempt in range(1, self.attempts + 1):
+                try:
+                    return make()
+                except (KafkaError, OSError) as error:
+                    if attempt == self.attempts:
+                        raise BrokerUnavailable(self._explain(error, heard.last)) from error
+                    wait = _BACKOFF_S[min(attempt, len(_BACKOFF_S)) - 1] * random.uniform(0.8, 1.2)  # noqa: S311
+                    log.warning(
+                        "no connection to Kafka at %s (%s); attempt %d of %d, the next in %.1f s",
+                        self.bootstrap, type(error).__name__, attempt, self.attempts, wait,
+                    )  # fmt: skip
+                    sleep(wait)
+        finally:
+            clients_log.removeHandler(heard)
+        raise AssertionError("attempts is at least 1")
+
+    def _explain(self, error: BaseException, last: str) -> str:
+        listening = [server for server in self.bootstrap.split(",") if _listens(server.strip())]
+        if not listening:
+            cause = "nothing listens there: is the broker running, and are the address and port right?"
+        elif self.security_protocol == "PLAINTEXT":
+            cause = "something listens, but it is not a plain Kafka listener: does the broker want TLS or SASL?"
+        else:
+            cause = (
+                "something listens: check the user name and password, the mechanism"
+                f" ({self.sasl_mechanism or 'none'}), and that the certificate authority is the broker's"
+            )
+        said = f' The client said: "{last}".' if last else ""
+        return (
+            f"no connection to Kafka at {self.bootstrap} ({self.security_protocol}) after {self.attempts}"
+            f" attempt(s): {cause}{said} ({type(error).__name__})"
+        )
+
+
+class _Listener(logging.Handler):
+    """Keeps the client's last error: its exceptions do not carry the reason."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.last = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.last = record.getMessage()[:300]
+
+
+def _listens(server: str) -> bool:
+    host, _, port = server.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]") or server, int(port or 9092)), timeout=1.0):
+            return True
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,103 @@
+"""Messages that cannot be used, kept byte for byte with the reason; and the limit to how many may be."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+from models.errors import InvalidEvent, StrataError
+from producers.errors import DeadLetterLimitExceeded
+from producers.publisher import Message
+
+_MESSAGE_LENGTH: Final = 500
+
+
+def dead_letter(
+    topic: str,
+    partition: int,
+    offset: int,
+    timestamp: int,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Iterable[tuple[str, bytes | None]],
+    error: Exception,
+    dead_letters_topic: str,
+) -> Message:
+    """The dead letter of a message: key, value and headers as they were, and where and why it failed.
+
+    The headers ``kafka_dlt-original-*`` are encoded as Spring Kafka encodes them (topic as UTF-8, partition as a
+    4-byte and offset and timestamp as 8-byte big-endian integers), so that its tools can read them. The reason comes
+    from Strata's own errors alone, which hold no payload; of any other exception only the class is told.
+
+    Parameters
+    ----------
+    timestamp
+        The record's own, ms since the epoch.
+    """
+    reason = str(error) if isinstance(error, StrataError) else "see the log of the worker"
+    reason = "".join(c if c.isprintable() else "?" for c in reason)[:_MESSAGE_LENGTH]
+    stage = error.stage if isinstance(error, InvalidEvent) else "apply"
+    kept = tuple((name, content) for name, content in headers if content is not None)
+    return Message(
+        topic=dead_letters_topic,
+        key=key,
+        # null key and null value at once cannot be written: the empty value stands for it
+        value=b"" if key is None and value is None else value,
+        headers=(
+            *kept,
+            ("strata-error-stage", stage.encode()),
+            ("strata-error-class", type(error).__name__.encode()),
+            ("strata-error-message", reason.encode(errors="replace")),
+            ("kafka_dlt-original-topic", topic.encode()),
+            ("kafka_dlt-original-partition", partition.to_bytes(4, "big", signed=True)),
+            ("kafka_dlt-original-offset", offset.to_bytes(8, "big", signed=True)),
+            ("kafka_dlt-original-timestamp", timestamp.to_bytes(8, "big", signed=True)),
+        ),
+    )
+
+
+class DeadLetterLimits:
+    """Stops a worker that diverts nearly everything: then the fault is in the deploy, not in the messages.
+
+    Parameters
+    ----------
+    share
+        Highest share of the last ``window`` messages that may be diverted, 0 … 1.
+    window
+        Messages over which the share is taken; before as many have been seen it does not apply.
+    consecutive
+        Most messages in a row that may be diverted.
+    """
+
+    def __init__(self, share: float = 0.5, window: int = 1_000, consecutive: int = 500) -> None:
+        self.share = share
+        self.window = window
+        self.consecutive = consecutive
+        self._recent: deque[bool] = deque(maxlen=window)
+        self._dead = 0
+        self._in_a_row = 0
+
+    def observe(self, dead: bool) -> None:
+        """Count one message.
+
+        Raises
+        ------
+        DeadLetterLimitExceeded
+            If it is one too many. Its offset must then not be committed.
+        """
+        if len(self._recent) == self.window:
+            self._dead -= self._recent[0]
+        self._recent.append(dead)
+        self._dead += dead
+        self._in_a_row = self._in_a_row + 1 if dead else 0
+        if self._in_a_row > self.consecutive:
+            raise DeadLetterLimitExceeded(
+                f"{self._in_a_row} messages in a row were diverted to the dead letters, more than the"
+                f" {self.consecutive} allowed: look at the newest of them before raising the limit"
+            )
+        if len(self._recent) == self.window and self._dead > self.share * self.window:
+            raise DeadLetterLimitExceeded(
+                f"{self._dead} of the last {self.window} messages were diverted to the dead letters, more than the"
+                f" share of {self.share:g} allowed: look at the newest of them before raising the limit"
+            )

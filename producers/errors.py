@@ -1,0 +1,87 @@
+"""What can go wrong with the broker, one branch of the tree of ``models/errors.py``.
+
+::
+
+    BrokerError                  the broker cannot do what is needed
+    ├── BrokerUnavailable        nothing usable answers at that address
+    ├── TopicMissing             a topic is not there and may not be created
+    ├── TopicMismatch            a topic is there with another shape
+    ├── PublishFailed            messages that were not acknowledged (``refused`` names those that never will be)
+    ├── GroupJoinTimeout         the consumer group did not let this process in
+    ├── CommitRefused            the group moved on: the partitions belong to somebody else, or soon will
+    ├── LogRolledBack            the log ends before what is already applied (§ rollback guard)
+    ├── OffsetsExpired           the log begins after what is still to be read
+    ├── CatchUpTimeout           a table could not be read to its end in time
+    └── DeadLetterLimitExceeded  too much is diverted: a bad deploy, not bad messages
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from models.errors import StrataError
+
+if TYPE_CHECKING:
+    from producers.publisher import Message
+
+
+class BrokerError(StrataError):
+    """The broker cannot do what is needed."""
+
+
+class BrokerUnavailable(BrokerError):
+    """Nothing usable answers at the broker's address. The message gives the address and the likely causes."""
+
+
+class TopicMissing(BrokerError):
+    """A topic does not exist and may not be created. The message holds the command that creates it."""
+
+
+class TopicMismatch(BrokerError):
+    """A topic exists with a number of partitions that does not fit."""
+
+
+class PublishFailed(BrokerError):
+    """Some messages were not acknowledged.
+
+    Parameters
+    ----------
+    reason
+        What happened, without payload.
+    refused
+        Messages that will never be accepted as they are (too large, for one), each with the reason. Empty when the
+        failure is of the moment.
+    retriable
+        True: the same messages may be published again (they may come twice, which readers allow for). False: those
+        in ``refused`` must be diverted first; all others have been published.
+    """
+
+    def __init__(self, reason: str, *, refused: Sequence[tuple[Message, str]] = (), retriable: bool = False) -> None:
+        super().__init__(reason)
+        self.refused = tuple(refused)
+        self.retriable = retriable
+
+
+class GroupJoinTimeout(BrokerError):
+    """The consumer group did not complete a join in time."""
+
+
+class CommitRefused(BrokerError):
+    """The consumer group moved on before the commit: whoever owns the partitions now does their work again."""
+
+
+class LogRolledBack(BrokerError):
+    """A log ends before an offset that has already been applied: the broker lost its tail, or is a new one."""
+
+
+class OffsetsExpired(BrokerError):
+    """A log begins after the offset to read next: retention deleted what was still to be read."""
+
+
+class CatchUpTimeout(BrokerError):
+    """A table could not be read up to its end in time."""
+
+
+class DeadLetterLimitExceeded(BrokerError):
+    """So many messages are diverted that the fault is probably ours."""
