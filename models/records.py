@@ -100,6 +100,7 @@ class LayerTree(Struct, frozen=True, kw_only=True):
     """
 
     version: int
+    """Blocks of vectors learned; of two trees the one with the higher version is the newer."""
     model: str
     dimensions: tuple[int, int]
     """(r, d): a vector of d numbers is reduced to r."""
@@ -112,6 +113,8 @@ class LayerTree(Struct, frozen=True, kw_only=True):
     epochs: tuple[int, ...]
     """How often each fine centre was reseeded, k·m numbers: a layer of another epoch is another layer."""
     created_ms: int
+    spread: float = 1.0
+    """Mean squared distance of the vectors to their fine centres: the unit of soft membership."""
 
 
 class LayerInfo(Struct, frozen=True, kw_only=True):
@@ -129,7 +132,71 @@ class LayerInfo(Struct, frozen=True, kw_only=True):
     totals: tuple[float, ...]
     """Sum of the decayed counts of all items, one for each half-life."""
     half_lives: tuple[float, ...]
-    """Events."""
+    """Clicks (of all users, not of the layer's)."""
+    medoids: tuple[str, ...] = ()
+    """Of the top items those nearest to the centre: what the layer looks like."""
+
+
+class LayerState(Struct, frozen=True, kw_only=True):
+    """All that the layers role has learned: with it and the events since, a restart equals never having stopped.
+
+    Arrays are little-endian bytes; item rows are positions in ``items``, since a row is another one in every process.
+    """
+
+    format: int
+    """1."""
+    model: str
+    settings: str
+    """The learner's settings as text: a state is only continued under those that it was made with."""
+    clicks: int
+    blocks: int
+    refused: int
+    items: tuple[str, ...]
+    # the space
+    basis: bytes
+    """float32 [r, d]; empty before the seeding."""
+    contents: bytes
+    """uint32, see InteractionSpace."""
+    scale: float
+    kept: float
+    # the tree
+    centres: tuple[bytes, bytes]
+    """float64: coarse, fine."""
+    sizes: tuple[bytes, bytes]
+    """float64: coarse, fine."""
+    inertia: tuple[bytes, bytes]
+    """float64: coarse, fine."""
+    epochs: tuple[tuple[int, ...], tuple[int, ...]]
+    """Coarse, fine."""
+    recent: bytes
+    """float32 [n, r]: the last vectors, oldest first."""
+    mean: bytes
+    """float64 [r]."""
+    variance: float
+    spread: float
+    # drift
+    errors: tuple[float, ...]
+    """What the present ADWIN has been given."""
+    boosted: int
+    """Blocks for which the longer steps still hold."""
+    counters: dict[str, int]
+    # what waits
+    seeds: bytes
+    """float16 [n, d]: vectors kept for the (next) seeding."""
+    waiting: bytes
+    """float32 [n, d]: vectors of the block that is not full yet."""
+    waiting_clicks: tuple[tuple[tuple[int, int], ...], ...]
+    """Their clicks, (item, time) each; those of ``seeds`` come first until the tree stands."""
+    # counts by layer; the order of groups is root, coarse, fine
+    count_sizes: bytes
+    """int64 [groups]: items of each group."""
+    count_items: bytes
+    """int32: the groups' items, one group after the other."""
+    counts: bytes
+    """float32 [half-lives, items]."""
+    totals: bytes
+    """float64 [half-lives, groups]."""
+    landmarks: tuple[int, ...]
 
 
 class Source(Struct, frozen=True):

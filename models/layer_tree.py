@@ -1,0 +1,337 @@
+"""The tree of interest layers: coarse centres, each with fine ones below it, learned online by River.
+
+Finding the nearest of 64 centres is array work and NumPy does it, for a block of vectors at once; moving a centre is
+River's :meth:`river.cluster.KMeans.learn_one`, one vector after the other. While a block is learned its centres move,
+so a winner found at its start can be wrong by the time its turn comes. How far each centre can have moved is bounded
+beforehand; only where that bound leaves a doubt is River asked itself. The labels are therefore those of stock River,
+all of them, at a fraction of its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from river import cluster
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+_TIE: Final = 1e-9  # distances this near to one another count as equal: River decides
+
+
+class RoutedKMeans(cluster.KMeans):  # type: ignore[misc]
+    """River's k-means, told the nearest centre instead of looking for it."""
+
+    _told: int | None = None
+
+    def learn_routed(self, x: dict[int, float], winner: int) -> None:
+        """Learn ``x`` as River does, given the nearest centre."""
+        self._told = winner
+        self.learn_one(x)
+        self._told = None
+
+    def predict_one(self, x: dict[int, float]) -> int:
+        """The nearest centre."""
+        winner: int = super().predict_one(x) if self._told is None else self._told
+        return winner
+
+    def place(self, centre: int, at: NDArray[np.float64]) -> None:
+        """Put a centre somewhere."""
+        self.centers[centre].clear()
+        # keys are integers: the order of string keys in River's sums changes from process to process
+        self.centers[centre].update(enumerate(at.tolist()))
+
+
+class LayerTree:
+    """``width`` coarse centres with ``width_fine`` fine centres each.
+
+    A fine centre (i, j) has the *leaf* number i · width_fine + j.
+
+    Parameters
+    ----------
+    dimensions
+        Numbers in a z, r.
+    width, width_fine
+        Branches at the root and at each coarse layer.
+    step, step_fine
+        River's ``halflife``: the share of the way that a centre moves towards a vector.
+    memory
+        Half-life of sizes and inertia, vectors.
+    seed
+        Of the batch k-means that places centres.
+
+    Attributes
+    ----------
+    coarse, fine : float64 [width, r], [width · width_fine, r]
+        The centres, equal to River's after every :meth:`learn`.
+    size, size_fine, inertia, inertia_fine : float64 [width], [width · width_fine]
+        Decayed number of vectors of each layer and sum of their squared distances to its centre.
+    """
+
+    def __init__(
+        self,
+        dimensions: int,
+        *,
+        width: int = 8,
+        width_fine: int = 8,
+        step: float = 0.002,
+        step_fine: float = 0.005,
+        memory: float = 2_000,
+        seed: int = 7,
+    ) -> None:
+        self.dimensions = dimensions
+        self.width, self.width_fine = width, width_fine
+        self.step, self.step_fine = step, step_fine
+        self.memory = memory
+        self.seed = seed
+        self.leaves = width * width_fine
+        self.coarse = np.zeros((width, dimensions))
+        self.fine = np.zeros((self.leaves, dimensions))
+        self.size, self.inertia = np.zeros(width), np.zeros(width)
+        self.size_fine, self.inertia_fine = np.zeros(self.leaves), np.zeros(self.leaves)
+        self.rivers = RoutedKMeans(width, step, seed=seed)
+        self.rivers_fine = [RoutedKMeans(width_fine, step_fine, seed=seed) for _ in range(width)]
+
+    def seed_from(self, z: NDArray[np.float32], *, keep: bool = False) -> None:
+        """Place all centres by batch k-means; with ``keep`` from where they are, so that layers stay who they are."""
+        coarse, labels = batch_kmeans(z, self.width, self.seed, self.coarse if keep else None)
+        if not keep:  # layer 0 is the largest
+            order = np.argsort(-np.bincount(labels, minlength=self.width), kind="stable")
+            coarse, labels = coarse[order], np.argsort(order)[labels]
+        fine = self.fine.reshape(self.width, self.width_fine, -1)
+        for i in range(self.width):
+            inside = z[labels == i]
+            if len(inside) or not keep:
+                inside = inside if len(inside) else coarse[i : i + 1]
+                fine[i] = batch_kmeans(inside, self.width_fine, self.seed, fine[i] if keep else None)[0]
+        self.coarse[:] = coarse
+        self.place_rivers()
+
+    def boost(self, factor: float) -> None:
+        """Multiply both steps by this (1 = back to normal)."""
+        self.rivers.halflife = self.step * factor
+        for river in self.rivers_fine:
+            river.halflife = self.step_fine * factor
+
+    def learn(self, z: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Learn vectors in order: the leaf of each, intp [n], and its squared distance to the fine centre, float64 [n].
+
+        The distance is to where the centre was when NumPy last looked, a few steps ago.
+        """
+        wide = z.astype(np.float64)
+        rows = wide.tolist()
+        leaves = np.empty(len(z), np.intp)
+        near, near_fine = np.empty(len(z)), np.empty(len(z))
+        at = 0
+        while at < len(z):
+            at = self._learn_run(wide, rows, at, leaves, near, near_fine)
+        branch = leaves // self.width_fine
+        aged = 0.5 ** (len(z) / self.memory)
+        for held, index, amounts in (
+            (self.size, branch, None),
+            (self.inertia, branch, near**2),
+            (self.size_fine, leaves, None),
+            (self.inertia_fine, leaves, near_fine**2),
+        ):
+            held *= aged
+            held += np.bincount(index, amounts, len(held))
+        return leaves, near_fine**2
+
+    def _learn_run(
+        self,
+        wide: NDArray[np.float64],
+        rows: list[list[float]],
+        start: int,
+        leaves: NDArray[np.intp],
+        near: NDArray[np.float64],
+        near_fine: NDArray[np.float64],
+    ) -> int:
+        """Learn from ``start`` on until the end or past the first vector whose winner had changed; where it stopped."""
+        z = wide[start:]
+        n = np.arange(len(z))
+        to_coarse = distances(z, self.coarse)
+        to_fine = distances(z, self.fine)
+        branch = to_coarse.argmin(axis=1)
+        own = to_fine.reshape(len(z), self.width, self.width_fine)[n, branch]
+        leaf = branch * self.width_fine + own.argmin(axis=1)
+        doubt = _uncertain(to_coarse, branch, self.rivers.halflife, np.zeros_like(branch), self.width)
+        doubt |= _uncertain(to_fine, leaf, self.rivers_fine[0].halflife, branch, self.width_fine)
+        coarse, fines, width = self.rivers, self.rivers_fine, self.width_fine
+        done = len(z)
+        for t, (row, i, j, unsure) in enumerate(
+            zip(rows[start:], branch.tolist(), leaf.tolist(), doubt.tolist(), strict=True)
+        ):
+            x = dict(enumerate(row))
+            if unsure:
+                true_i = coarse.predict_one(x)
+                true_leaf = true_i * width + fines[true_i].predict_one(x)
+                if true_leaf != j:
+                    i, j = true_i, true_leaf
+                    branch[t], leaf[t], done = i, j, t + 1
+            coarse.learn_routed(x, i)
+            fines[i].learn_routed(x, j - i * width)
+            if done == t + 1:
+                break
+        end = start + done
+        leaves[start:end] = leaf[:done]
+        near[start:end] = to_coarse[n[:done], branch[:done]]
+        near_fine[start:end] = to_fine[n[:done], leaf[:done]]
+        self._read_rivers(set(branch[:done].tolist()), set(leaf[:done].tolist()))
+        return end
+
+    def revive(self, recent: NDArray[np.float32], dead_share: float) -> tuple[list[int], list[int]]:
+        """Move dead centres to where there is most to tell apart; the coarse layers and the leaves that began anew.
+
+        A centre is dead when its share of the recent vectors is under ``dead_share`` / number of its siblings, itself
+        included. It takes the far half of the sibling with the largest inertia; at most one a family at a time, so
+        that the next look sees what came of it. With a coarse centre go all of its leaves.
+        """
+        began: list[int] = []
+        began_fine: list[int] = []
+        branch, leaf = self.route(recent)
+        moved = self._revive_one(self.size, self.inertia, self.coarse, branch, recent, dead_share)
+        if moved is not None:
+            below = slice(moved * self.width_fine, (moved + 1) * self.width_fine)
+            branch, _ = self.route(recent)
+            inside = recent[branch == moved]
+            at = inside if len(inside) else self.coarse[moved : moved + 1]
+            self.fine[below] = batch_kmeans(at, self.width_fine, self.seed)[0]
+            self.size_fine[below] = self.size[moved] / self.width_fine
+            self.inertia_fine[below] = 0
+            began, began_fine = [moved], list(range(self.leaves)[below])
+            branch, leaf = self.route(recent)
+        for i in range(self.width):
+            family = slice(i * self.width_fine, (i + 1) * self.width_fine)
+            if i in began or self.size_fine[family].sum() < 2 * self.width_fine / dead_share:
+                continue  # too few vectors to call any of its leaves dead
+            moved = self._revive_one(
+                self.size_fine[family],
+                self.inertia_fine[family],
+                self.fine[family],
+                leaf - family.start,
+                recent,
+                dead_share,
+            )
+            if moved is not None:
+                began_fine.append(family.start + moved)
+        if began_fine:
+            self.place_rivers()
+        return began, began_fine
+
+    def _revive_one(
+        self,
+        size: NDArray[np.float64],
+        inertia: NDArray[np.float64],
+        centres: NDArray[np.float64],
+        labels: NDArray[np.intp],
+        recent: NDArray[np.float32],
+        dead_share: float,
+    ) -> int | None:
+        dead, full = int(size.argmin()), int(inertia.argmax())
+        if size[dead] >= dead_share / len(size) * size.sum() or dead == full:
+            return None
+        inside = recent[labels == full]
+        if len(inside) < 4:
+            return None
+        halves, _ = batch_kmeans(inside, 2, self.seed)
+        centres[dead] = halves[((halves - centres[full]) ** 2).sum(axis=1).argmax()]
+        size[dead] = size[full] = (size[dead] + size[full]) / 2
+        inertia[dead] = inertia[full] = inertia[full] / 2
+        return dead
+
+    def route(self, z: NDArray[np.floating]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Coarse layer and leaf of each vector."""
+        return route(z, self.coarse, self.fine)
+
+    def carry(self, transform: NDArray[np.float64]) -> None:
+        """Follow a change of basis (:func:`~models.space.carry`)."""
+        self.coarse = self.coarse @ transform
+        self.fine = self.fine @ transform
+        self.dimensions = transform.shape[1]
+        self.place_rivers()
+
+    def place_rivers(self) -> None:
+        """Give River the centres that stand in the arrays."""
+        for i in range(self.width):
+            self.rivers.place(i, self.coarse[i])
+            for j in range(self.width_fine):
+                self.rivers_fine[i].place(j, self.fine[i * self.width_fine + j])
+
+    def _read_rivers(self, branches: Iterable[int], leaves: Iterable[int]) -> None:
+        for i in branches:
+            self.coarse[i] = list(self.rivers.centers[i].values())
+        for j in leaves:
+            i, below = divmod(j, self.width_fine)
+            self.fine[j] = list(self.rivers_fine[i].centers[below].values())
+
+
+def distances(z: NDArray[np.floating], centres: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Euclidean distances, float64 [n, k]."""
+    wide, to = z.astype(np.float64), centres.astype(np.float64)
+    squared = (wide**2).sum(axis=1)[:, None] - 2 * wide @ to.T + (to**2).sum(axis=1)
+    apart: NDArray[np.float64] = np.sqrt(np.maximum(squared, 0))
+    return apart
+
+
+def route(
+    z: NDArray[np.floating], coarse: NDArray[np.floating], fine: NDArray[np.floating]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Coarse layer and leaf of each vector: the nearest coarse centre, then the nearest fine one below it."""
+    width = len(fine) // len(coarse)
+    branch = distances(z, coarse).argmin(axis=1)
+    below = distances(z, fine).reshape(len(z), len(coarse), width)[np.arange(len(z)), branch]
+    return branch, branch * width + below.argmin(axis=1)
+
+
+def batch_kmeans(
+    z: NDArray[np.floating], k: int, seed: int, start: NDArray[np.floating] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Batch k-means (scikit-learn, one thread so that it is the same every time): centres and labels.
+
+    With fewer different points than centres, centres are placed beside one another around the points there are.
+    """
+    wide = np.asarray(z, np.float64)
+    points = np.unique(wide, axis=0)
+    if len(points) < k:
+        spread = max(float(wide.std()), 1e-6)
+        jitter = np.random.default_rng(seed).normal(0, spread / 100, (k, wide.shape[1]))
+        jitter[: len(points)] = 0
+        centres = points[np.arange(k) % len(points)] + jitter
+        return centres, distances(wide, centres).argmin(axis=1)
+    with threadpool_limits(1):
+        if start is None:
+            fit = KMeans(k, n_init=4, random_state=seed).fit(wide)
+        else:
+            fit = KMeans(k, init=start, n_init=1, random_state=seed).fit(wide)
+    return fit.cluster_centers_, fit.labels_.astype(np.intp)
+
+
+def _uncertain(
+    to: NDArray[np.float64], winner: NDArray[np.intp], step: float, family: NDArray[Any], width: int
+) -> NDArray[np.bool_]:
+    """Whose winner may be another one by the time its turn comes, bool [n].
+
+    A centre that wins a vector at distance D moves by step · D, and D is at most the distance d at the block's start
+    plus what it moved before: after wins at d₁ … d_m it has moved by at most (1 + step)^m · step · Σ d.
+
+    Parameters
+    ----------
+    to
+        Distances at the start, [n, k].
+    winner
+        Nearest centre of each, [n].
+    family
+        Only the centres family · width … (family + 1) · width − 1 compete for a vector, [n].
+    """
+    n = np.arange(len(to))
+    moved = np.zeros_like(to)
+    moved[n, winner] = step * to[n, winner]
+    moved = np.cumsum(moved, axis=0) - moved
+    moved *= (1 + step) ** np.bincount(winner).max()
+    rivals = to - moved
+    rivals[n, winner] = np.inf
+    nearest_rival = rivals.reshape(len(to), -1, width)[n, family].min(axis=1)
+    doubtful: NDArray[np.bool_] = to[n, winner] + moved[n, winner] + _TIE >= nearest_rival
+    return doubtful

@@ -1,0 +1,230 @@
+"""The layers as a reader has them: from records, for the ranker."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.items import ItemStore
+from models.layer_tree import distances
+from models.popularity import HALF_LIVES
+from models.records import LayerInfo, LayerTree
+
+TOP: Final = 3
+"""Fine layers that a user is in."""
+_SMOOTHING: Final = 20.0  # clicks' worth of the layer above that every layer begins with (m of design §6)
+
+
+class Membership(NamedTuple):
+    """Which layers users are in.
+
+    Attributes
+    ----------
+    layers : intp [b, 3]
+        Fine layers, the user's own first; -1 is the root.
+    weights : float32 [b, 3]
+        Sum to one.
+    """
+
+    layers: NDArray[np.intp]
+    weights: NDArray[np.float32]
+
+
+class _Layer(NamedTuple):
+    epoch: int
+    label: str
+    size: float
+    rows: NDArray[np.int64]
+    counts: NDArray[np.float32]
+    """[rows, half-lives]"""
+    totals: tuple[float, ...]
+    half_lives: tuple[float, ...]
+
+
+class LayerView:
+    """What the records of the topic ``layers`` say, ready to be asked.
+
+    Works from the root alone: before layers exist, and for a user of whom nothing is known, everything is the root's.
+
+    Parameters
+    ----------
+    items
+        The reader's catalogue.
+    half_life
+        Of the counts that :meth:`scores` and :meth:`candidates` go by, clicks.
+    """
+
+    def __init__(self, items: ItemStore, half_life: float = 10_000) -> None:
+        self.items = items
+        self.half_life = half_life
+        self.version = 0
+        self._basis: NDArray[np.float32] | None = None
+        self._coarse: NDArray[np.float32] = np.empty((0, 0), np.float32)
+        self._fine: NDArray[np.float32] = np.empty((0, 0), np.float32)
+        self._spread = 1.0
+        self._epochs: tuple[int, ...] = ()
+        self._ids: list[str] = []
+        self._layers: dict[str, _Layer] = {}
+        self._dense: dict[str, NDArray[np.float32]] = {}
+        self._tops: dict[tuple[str, int], NDArray[np.int64]] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether there are layers, not the root alone."""
+        return self._basis is not None
+
+    def put_tree(self, tree: LayerTree) -> None:
+        """Take in the record ``tree``."""
+        r, d = tree.dimensions
+        self._basis = np.frombuffer(tree.basis, "<f4").reshape(r, d)
+        self._coarse = np.frombuffer(tree.coarse, "<f4").reshape(-1, r)
+        self._fine = np.frombuffer(tree.fine, "<f4").reshape(-1, r)
+        self._spread = max(tree.spread, 1e-9)
+        width = len(self._fine) // len(self._coarse)
+        self._ids = [f"{leaf // width}.{leaf % width}" for leaf in range(len(self._fine))]
+        self._epochs = tree.epochs
+        self.version = tree.version
+
+    def put_layer(self, info: LayerInfo) -> None:
+        """Take in a record ``layer/<id>``."""
+        rows = np.fromiter(map(self.items.row, info.items), np.int64, len(info.items))
+        counts = np.frombuffer(info.counts, "<f4").reshape(len(rows), len(info.half_lives))
+        self._layers[info.id] = _Layer(info.epoch, info.label, info.size, rows, counts, info.totals, info.half_lives)
+        if info.id == "root":
+            self._dense.clear()
+            self._tops.clear()
+            return
+        stale = [i for i in self._dense if i == info.id or i.startswith(f"{info.id}.")]
+        for layer_id in stale:
+            del self._dense[layer_id]
+        for key in [k for k in self._tops if k[0] == info.id or k[0].startswith(f"{info.id}.")]:
+            del self._tops[key]
+
+    def membership(self, vectors: NDArray[np.float32]) -> Membership:
+        """Layers of users, from their vectors float32 [b, d].
+
+        The first is the layer that learning puts the user in: the nearest coarse centre, then the nearest fine one
+        below it; then the nearest others, wherever they hang. Weights fall with the squared distance, in units of
+        the mean one: exp(−d² / spread).
+        """
+        b = len(vectors)
+        layers = np.full((b, TOP), -1, np.intp)
+        weights = np.zeros((b, TOP), np.float32)
+        weights[:, 0] = 1
+        known = np.flatnonzero(np.isfinite(vectors).all(axis=1) & vectors.any(axis=1))
+        if self._basis is None or not len(known):
+            return Membership(layers, weights)
+        z = vectors[known] @ self._basis.T
+        n = np.arange(len(z))
+        to = distances(z, self._fine)
+        width = len(self._fine) // len(self._coarse)
+        branch = distances(z, self._coarse).argmin(axis=1)
+        own = branch * width + to.reshape(len(z), -1, width)[n, branch].argmin(axis=1)
+        by = to**2
+        first = by[n, own]
+        by[n, own] = -1
+        nearest = np.argpartition(by, TOP - 1, axis=1)[:, :TOP]
+        nearest = np.take_along_axis(nearest, np.take_along_axis(by, nearest, 1).argsort(axis=1), 1)
+        by[n, own] = first
+        chosen = np.take_along_axis(by, nearest, 1)
+        soft = np.exp(-(chosen - chosen.min(axis=1, keepdims=True)) / self._spread)
+        layers[known] = nearest
+        weights[known] = soft / soft.sum(axis=1, keepdims=True)
+        return Membership(layers, weights)
+
+    def layer_id(self, layer: int) -> str:
+        """Id of a fine layer: ``3.5``; the root's for -1."""
+        return "root" if layer < 0 else self._ids[layer]
+
+    def label(self, layer_id: str) -> str:
+        """Label of a layer, its id until it has one."""
+        layer = self._layers.get(layer_id)
+        return (layer.label if layer else "") or layer_id
+
+    def candidates(self, membership: Membership, n: int = 100) -> list[NDArray[np.int64]]:
+        """Top items of each user's layers, int64 rows, at most n each; a layer's part of them is its weight."""
+        found = []
+        for layers, weights in zip(membership.layers.tolist(), membership.weights.tolist(), strict=True):
+            shares = zip(layers, weights, strict=True)
+            parts = [self._top(self.layer_id(i), n)[: max(1, round(n * w))] for i, w in shares if w]
+            merged = np.concatenate(parts)
+            _, first = np.unique(merged, return_index=True)
+            found.append(merged[np.sort(first)])
+        return found
+
+    def scores(self, membership: Membership, user: int, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """How often the user's layers click these items, as shares of all clicks, float32 [rows].
+
+        Σ over the layers of weight · p, where p of a fine layer = (count + m · p of its coarse layer) / (total + m),
+        and that one's of the root in the same way, m = 20.
+        """
+        score = np.zeros(len(rows), np.float32)
+        for layer, weight in zip(membership.layers[user].tolist(), membership.weights[user].tolist(), strict=True):
+            if weight:
+                score += weight * self._shares(self.layer_id(layer))[rows]
+        return score
+
+    def popularity(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Decayed counts among everybody, float32 [rows, half-lives]."""
+        dense = self._dense.get("counts")
+        if dense is None or len(dense) < len(self.items):
+            root = self._layers.get("root")
+            dense = np.zeros((self._capacity(), len(root.half_lives) if root else len(HALF_LIVES)), np.float32)
+            if root:
+                dense[root.rows] = root.counts
+            self._dense["counts"] = dense
+        counts: NDArray[np.float32] = dense[rows]
+        return counts
+
+    def popular(self, n: int) -> NDArray[np.int64]:
+        """Top items of everybody, the union over the half-lives, each giving its share of n."""
+        root = self._layers.get("root")
+        if root is None or not len(root.rows):
+            return np.empty(0, np.int64)
+        key = ("root*", n)
+        if key not in self._tops:
+            by_rank = np.argsort(-root.counts, axis=0, kind="stable")  # best of every half-life, then all second ones
+            _, first = np.unique(by_rank.ravel(), return_index=True)
+            self._tops[key] = root.rows[by_rank.ravel()[np.sort(first)][:n]]
+        return self._tops[key]
+
+    def _shares(self, layer_id: str) -> NDArray[np.float32]:
+        """p of every item in a layer, float32 [capacity]; made when first asked for after news."""
+        known = self._dense.get(layer_id)
+        if known is not None and len(known) >= len(self.items):
+            return known
+        layer = self._layers.get(layer_id)
+        if layer_id == "root":
+            shares, m = np.zeros(self._capacity(), np.float32), 0.0
+        else:
+            shares, m = self._shares(layer_id.rpartition(".")[0] or "root").copy(), _SMOOTHING
+        if layer is not None and self._current(layer_id, layer):
+            h = int(np.abs(np.log(np.array(layer.half_lives) / self.half_life)).argmin())
+            shares *= m
+            shares[layer.rows] += layer.counts[:, h]
+            shares /= max(layer.totals[h] + m, 1e-9)
+        self._dense[layer_id] = shares
+        return shares
+
+    def _current(self, layer_id: str, layer: _Layer) -> bool:
+        """False for a fine layer's counts from before it was reseeded."""
+        if "." not in layer_id or not self._epochs:
+            return True
+        return layer.epoch == self._epochs[self._ids.index(layer_id)]
+
+    def _top(self, layer_id: str, n: int) -> NDArray[np.int64]:
+        key = (layer_id, n)
+        if key not in self._tops:
+            if layer_id == "root":
+                self._tops[key] = self.popular(n)
+            else:
+                shares = self._shares(layer_id)
+                rows = np.argpartition(-shares, min(n, len(shares) - 1))[:n]
+                rows = rows[shares[rows] > 0]
+                self._tops[key] = rows[np.argsort(-shares[rows], kind="stable")].astype(np.int64)
+        return self._tops[key]
+
+    def _capacity(self) -> int:
+        return len(self.items.hashes)

@@ -1,0 +1,139 @@
+"""How often items were clicked lately, in several groups of users and at several speeds of forgetting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+HALF_LIVES: Final = (300.0, 1_000.0, 3_000.0, 10_000.0, 50_000.0)
+"""Clicks after which a click counts half. No single one serves every stream: a stream of releases wants the shortest
+(HR@10 .337 against .084 with 10,000), a catalogue of classics the longest (design §7)."""
+
+_REBASE: Final = 32  # a power of two: rescaling by it changes no bit of a count
+
+
+class DecayedCounts:
+    """Decayed counts of items by group; a group keeps its most counted items and forgets the rest.
+
+    A click at time t (counted in clicks) weighs 2^(t / half-life) on a landmark's scale, so that nothing has to be
+    aged: only when numbers grow too large does a column move to a later landmark, by an exact power of two. Sums
+    are therefore the same whatever the batches in which clicks arrive.
+
+    A full group drops the quarter of its items with the lowest counts at the longest half-life, the newest among
+    equals first; its totals keep what was dropped.
+
+    Parameters
+    ----------
+    capacities
+        Items that each group may hold.
+    half_lives
+        Clicks, rising.
+
+    Attributes
+    ----------
+    rows : int64 [sum of capacities]
+        Item row of each entry; a group's entries lie together, ``sizes[g]`` of them from ``starts[g]`` on.
+    counts : float32 [half-lives, sum of capacities]
+        Relative to ``landmarks``.
+    totals : float64 [half-lives, groups]
+        Sums over all clicks of a group, dropped items included; relative to ``landmarks``.
+    landmarks : int64 [half-lives]
+        In half-lives.
+    """
+
+    def __init__(self, capacities: Sequence[int], half_lives: Sequence[float] = HALF_LIVES) -> None:
+        self.capacities = np.asarray(capacities, np.int64)
+        self.half_lives = np.asarray(half_lives, np.float64)
+        self.starts = np.concatenate([[0], np.cumsum(self.capacities)[:-1]])
+        entries = int(self.capacities.sum())
+        self.rows = np.full(entries, -1, np.int64)
+        self.counts = np.zeros((len(self.half_lives), entries), np.float32)
+        self.totals = np.zeros((len(self.half_lives), len(self.capacities)))
+        self.sizes = np.zeros(len(self.capacities), np.int64)
+        self.landmarks = np.zeros(len(self.half_lives), np.int64)
+        self._entries: list[dict[int, int]] = [{} for _ in self.capacities]
+
+    def add(self, groups: Sequence[int], rows: Sequence[int], times: Sequence[int]) -> None:
+        """Count clicks: group, item row and time (in clicks, not falling) of each."""
+        if not groups:
+            return
+        self._advance(times[-1])
+        entries: list[int] = []
+        counted = 0
+        for group, row in zip(groups, rows, strict=True):
+            known = self._entries[group]
+            entry = known.get(row)
+            if entry is None:
+                if len(known) == self.capacities[group]:
+                    # what is waiting refers to entries that are about to move
+                    self._count(entries, times[counted : counted + len(entries)])
+                    counted, entries = counted + len(entries), []
+                    self._drop(group)
+                    known = self._entries[group]
+                entry = int(self.starts[group]) + len(known)
+                known[row] = entry
+                self.rows[entry] = row
+                self.sizes[group] += 1
+            entries.append(entry)
+        self._count(entries, times[counted:])
+        weights = self._weights(times)
+        for total, weight in zip(self.totals, weights, strict=True):
+            np.add.at(total, np.asarray(groups), weight)
+
+    def group(self, group: int, time: int) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float64]]:
+        """A group at a time: item rows [n], their counts float32 [half-lives, n], totals float64 [half-lives]."""
+        part = slice(int(self.starts[group]), int(self.starts[group] + self.sizes[group]))
+        aged = np.exp2(self.landmarks - time / self.half_lives)
+        counts: NDArray[np.float32] = (self.counts[:, part] * aged[:, None]).astype(np.float32)
+        return self.rows[part], counts, self.totals[:, group] * aged
+
+    def clear(self, group: int) -> None:
+        """Forget all of a group."""
+        part = slice(int(self.starts[group]), int(self.starts[group] + self.capacities[group]))
+        self.rows[part] = -1
+        self.counts[:, part] = 0
+        self.totals[:, group] = 0
+        self.sizes[group] = 0
+        self._entries[group] = {}
+
+    def reindex(self) -> None:
+        """Find the entries again after the arrays were replaced (a restore)."""
+        for group, (start, size) in enumerate(zip(self.starts.tolist(), self.sizes.tolist(), strict=True)):
+            rows = self.rows[start : start + size].tolist()
+            self._entries[group] = dict(zip(rows, range(start, start + size), strict=True))
+
+    def _count(self, entries: list[int], times: Sequence[int]) -> None:
+        if entries:
+            where = np.asarray(entries)
+            for count, weight in zip(self.counts, self._weights(times), strict=True):
+                np.add.at(count, where, weight.astype(np.float32))
+
+    def _weights(self, times: Sequence[int]) -> NDArray[np.float64]:
+        """2^(t / half-life) over the landmark, [half-lives, clicks]; the whole power apart, so that it is exact."""
+        ages = np.asarray(times) / self.half_lives[:, None]
+        whole = np.floor(ages)
+        weights: NDArray[np.float64] = np.ldexp(np.exp2(ages - whole), (whole - self.landmarks[:, None]).astype(int))
+        return weights
+
+    def _advance(self, time: int) -> None:
+        for h, landmark in enumerate((time / self.half_lives).astype(int) // _REBASE * _REBASE):
+            if landmark > self.landmarks[h]:
+                by = int(self.landmarks[h] - landmark)
+                self.counts[h] = np.ldexp(self.counts[h], by)
+                self.totals[h] = np.ldexp(self.totals[h], by)
+                self.landmarks[h] = landmark
+
+    def _drop(self, group: int) -> None:
+        start, size = int(self.starts[group]), int(self.sizes[group])
+        part = slice(start, start + size)
+        kept = np.sort(np.argsort(-self.counts[-1, part], kind="stable")[: max(1, size * 3 // 4)])
+        end = start + len(kept)
+        self.rows[start:end] = self.rows[part][kept]
+        self.counts[:, start:end] = self.counts[:, part][:, kept]
+        self.rows[end : start + size] = -1
+        self.counts[:, end : start + size] = 0
+        self.sizes[group] = len(kept)
+        self._entries[group] = dict(zip(self.rows[start:end].tolist(), range(start, end), strict=True))
