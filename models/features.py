@@ -19,15 +19,19 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.popularity import HALF_LIVES
+
 SCORERS: Final = ("co", "co.3", "text", "layer")
 """Scorers of a user and an item: co with popularity exponents .5 and .3, text, layers."""
-
-HALF_LIVES: Final = (300, 1_000, 3_000, 10_000, 50_000)
 
 FORMS: Final = ("ratio", "log", "rank")
 
 PERSONAL: Final = (*(f"{scorer}.{form}" for scorer in SCORERS for form in FORMS), "text.new")
-SHARED: Final = (*(f"popularity.{half}.{form}" for half in HALF_LIVES for form in FORMS), "item.log_count", "item.new")
+SHARED: Final = (
+    *(f"popularity.{half:.0f}.{form}" for half in HALF_LIVES for form in FORMS),
+    "item.log_count",
+    "item.new",
+)
 FEATURES: Final = PERSONAL + SHARED
 
 PARTS: Final = ("co", "text", "layer", "popularity", "new")

@@ -14,18 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.diversity import diversify
-from models.features import HALF_LIVES, PARTS, SCORERS, TO_PARTS, personal, shared
+from models.features import PARTS, SCORERS, TO_PARTS, personal, shared
 from models.histories import Histories
 from models.index import ItemIndex
 from models.items import ItemStore
 from models.neighbours import Neighbours
+from models.popularity import HALF_LIVES
 from models.profile import Profile
 from models.ranker import RankingConfig, as_weights, score
 from models.reasons import sentence
 from models.records import RankedItem, Reason
 
 if TYPE_CHECKING:
-    from models.layers import LayerView, Membership
+    from models.layer_view import LayerView, Membership
 
 _CHUNK: Final = 64  # users at a time: their working arrays stay in the processor's cache
 _BECAUSE: Final = 3  # clicks named as the cause of an item
@@ -162,7 +163,7 @@ class Recommender:
         catalogue = np.arange(len(items))
         zero = np.zeros(items.dimension, np.float32)
         with self._timed("filters"):
-            blocked = self._blocked(profiles, now_ms)
+            blocked = self.blocked(profiles, now_ms)
         with self._timed("candidates"):
             histories = Histories.of(profiles)
             vectors = np.stack([zero if profile.vector is None else profile.vector for profile in profiles])
@@ -245,7 +246,7 @@ class Recommender:
             out.append(RankedItem(ids[row], titles[row], round(math.fsum(parts.values()), 4), reason))
         return tuple(out)
 
-    def _blocked(self, profiles: Sequence[Profile], now_ms: int) -> NDArray[np.bool_]:
+    def blocked(self, profiles: Sequence[Profile], now_ms: int) -> NDArray[np.bool_]:
         """bool [b, n]: what a user may not be offered."""
         items, repeat = self.items, self.config.repeat_after_s
         n = len(items)

@@ -1,0 +1,278 @@
+"""Prequential evaluation: every click is first asked for, then learned, by the same models that serve.
+
+Clicks go through in blocks of :data:`BLOCK`. A user's own history is always up to date; what the learners make of
+clicks (neighbours, layers, popularity) reaches the lists with the next block, as it reaches the live updater through
+its topics a moment later.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.encoder import Encoder
+from models.events import Click
+from models.histories import Histories
+from models.index import ItemIndex
+from models.items import ItemStore
+from models.layer_view import LayerView
+from models.layers import LayerLearner
+from models.neighbours import Neighbours
+from models.popularity import HALF_LIVES, DecayedCounts
+from models.profile import Profile
+from models.ranker import RankingConfig
+from models.recommender import Recommender
+from ops.measures import CUTOFF, MISS, Evaluation, Measures
+
+BLOCK: Final = 64
+"""Clicks between two updates of the tables that lists are made from."""
+
+_COVERAGE_EVERY: Final = 8  # blocks whose whole lists are looked at for coverage, of every method alike
+
+BLEND: Final = "blend"
+CO: Final = "co alone"
+LAYERS: Final = "layers alone"
+TEXT: Final = "text alone"
+
+
+def popularity(half_life: float) -> str:
+    """The name of decayed popularity with this half-life."""
+    return f"popularity, half-life {half_life:,.0f}"
+
+
+@dataclass(slots=True)
+class System:
+    """The live system without Kafka: the tables, their learners and the recommender that reads them."""
+
+    items: ItemStore
+    config: RankingConfig = field(default_factory=RankingConfig)
+    encoder: Encoder | None = None
+    """Where given, users are re-encoded through BERT; else their vector is the decayed mean of their items'."""
+    neighbours: Neighbours = field(init=False)
+    learner: LayerLearner = field(init=False)
+    view: LayerView = field(init=False)
+    recommender: Recommender = field(init=False)
+    profiles: dict[str, Profile] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.neighbours = Neighbours(self.items)
+        self.learner = LayerLearner(self.items)
+        self.view = LayerView(self.items)
+        self.recommender = Recommender(self.items, self.neighbours, ItemIndex(self.items), self.view, self.config)
+        self.recommender.follow()
+
+    def profile(self, user_id: str) -> Profile:
+        """The user's profile, an empty one at first."""
+        found = self.profiles.get(user_id)
+        if found is None:
+            found = self.profiles[user_id] = Profile(user_id)
+        return found
+
+    def place(self, profiles: Sequence[Profile]) -> None:
+        """Give profiles their vectors."""
+        vectors = self.recommender.user_vectors(profiles, self._encoded(profiles))
+        for profile, vector in zip(profiles, vectors, strict=True):
+            profile.vector = vector if profile.rows else None
+
+    def learn(self, block: Sequence[Click], offset: int) -> None:
+        """Apply clicks to their profiles and teach the learners; readers follow."""
+        touched: dict[str, Profile] = {}
+        for at, click in enumerate(block, offset):
+            profile = touched.setdefault(click.user_id, self.profile(click.user_id))
+            before = profile.rows[::-1]
+            if profile.apply(click, at, self.items):
+                self.neighbours.learn(profile.rows[-1], before)
+        self.place(list(touched.values()))
+        known = [profile for profile in touched.values() if profile.vector is not None]
+        if known:
+            vectors = np.stack([profile.vector for profile in known if profile.vector is not None])
+            self.learner.learn(vectors, [profile.rows[-profile.fresh :] for profile in known])
+        for profile in touched.values():
+            profile.fresh = 0
+        tree, infos = self.learner.snapshot(block[-1].ts)
+        if tree is not None:
+            self.view.put_tree(tree)
+        for info in infos:
+            self.view.put_layer(info)
+        self.recommender.follow()
+
+    def _encoded(self, profiles: Sequence[Profile]) -> NDArray[np.float32] | None:
+        if self.encoder is None:
+            return None
+        tokens = self.items.tokens
+        encoded = np.zeros((len(profiles), self.encoder.dimension), np.float32)
+        some = [i for i, profile in enumerate(profiles) if profile.rows]
+        inputs = self.encoder.inputs([[tokens[row] for row in profiles[i].rows[::-1]] for i in some])
+        encoded[some] = self.encoder.encode(inputs)
+        return encoded
+
+
+def ordered(clicks: Sequence[Click], ties: Literal["shuffle", "keep"], seed: int) -> list[list[Click]]:
+    """The clicks by time, as groups that are asked for before any of the group is learned.
+
+    ``shuffle``: clicks of the same millisecond are drawn in an order by seed, each a group of its own.
+    ``keep``: clicks of one user in the same millisecond are one group, since nobody knows which came first.
+    """
+    by_time = sorted(clicks, key=lambda click: click.ts)
+    if ties == "shuffle":
+        draw = random.Random(seed)  # noqa: S311 - an order, not a secret
+        keyed = sorted(by_time, key=lambda click: (click.ts, draw.random()))
+        return [[click] for click in keyed]
+    groups: dict[tuple[int, str], list[Click]] = {}
+    for click in by_time:
+        groups.setdefault((click.ts, click.user_id), []).append(click)
+    return list(groups.values())
+
+
+def blocks(groups: Sequence[list[Click]]) -> Iterator[list[list[Click]]]:
+    """Whole groups, at least :data:`BLOCK` clicks at a time (but for the last)."""
+    block: list[list[Click]] = []
+    size = 0
+    for group in groups:
+        block.append(group)
+        size += len(group)
+        if size >= BLOCK:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+def run(
+    system: System,
+    name: str,
+    clicks: Sequence[Click],
+    *,
+    warm_up: float,
+    ties: Literal["shuffle", "keep"],
+    seed: int,
+    alone: bool = True,
+) -> Evaluation:
+    """Ask and learn through all clicks.
+
+    Parameters
+    ----------
+    warm_up
+        Share of the clicks, from the first, that are learned without being asked for.
+    alone
+        Also rank by each scorer alone (over all items, exactly): the peers of the blend.
+    """
+    groups = ordered(clicks, ties, seed)
+    total = sum(map(len, groups))
+    outcome = Evaluation(data=name, clicks=total, warm_up=int(warm_up * total), items=len(system.items))
+    counts = DecayedCounts([len(system.items)])
+    numbers: dict[str, int] = {}
+    done = 0
+    for number, block in enumerate(blocks(groups)):
+        flat = [click for group in block for click in group]
+        if done >= outcome.warm_up:
+            _ask(system, block, outcome, counts if alone else None, done, numbers, whole=number % _COVERAGE_EVERY == 0)
+        start = perf_counter()
+        system.learn(flat, done)
+        outcome.seconds["learn"] += perf_counter() - start
+        rows = [system.items.row(click.item_id) for click in flat]
+        counts.add([0] * len(rows), rows, list(range(done, done + len(rows))))
+        done += len(flat)
+    for stage, seconds in system.recommender.timings.items():
+        outcome.seconds[stage] += seconds
+    return outcome
+
+
+def _ask(
+    system: System,
+    block: Sequence[list[Click]],
+    outcome: Evaluation,
+    counts: DecayedCounts | None,
+    done: int,
+    numbers: dict[str, int],
+    *,
+    whole: bool,
+) -> None:
+    """Look for each click of a block, if its item is new to its user, in the lists made just before it."""
+    scratch: dict[str, Profile] = {}
+    asked: list[Profile] = []
+    targets: list[int] = []
+    for group in block:
+        for click in group:
+            profile = scratch.get(click.user_id)
+            if profile is None:
+                profile = scratch[click.user_id] = _copy(system.profile(click.user_id))
+            row = system.items.row(click.item_id)
+            if system.items.encoded[row] and int(system.items.hashes[row]) not in profile.seen:
+                asked.append(_copy(profile))
+                targets.append(row)
+                outcome.users.append(numbers.setdefault(click.user_id, len(numbers)))
+        for click in group:
+            profile = scratch[click.user_id]
+            profile.apply(click, profile.applied + 1, system.items)
+    if not asked:
+        return
+    start = perf_counter()
+    system.place(asked)
+    outcome.seconds["user vectors"] += perf_counter() - start
+    now = block[-1][-1].ts
+    lists = system.recommender.recommend(asked, now, CUTOFF)
+    blend = outcome.methods[BLEND]
+    for ranked, target in zip(lists, targets, strict=True):
+        place = np.flatnonzero(ranked.rows == target)
+        blend.ranks.append(int(place[0]) if len(place) else MISS)
+        if whole:
+            blend.shown.update(ranked.rows.tolist())
+    histories = Histories.of(asked)
+    outcome.buckets.extend(histories.buckets.tolist())
+    if counts is None:
+        return
+    blocked = system.recommender.blocked(asked, now)
+    for name, values in _alone(system, asked, histories, counts, done):
+        scores = np.where(blocked, -np.inf, values)
+        _rank(outcome.methods[name], scores, np.array(targets), whole)
+
+
+def _alone(
+    system: System, asked: Sequence[Profile], histories: Histories, counts: DecayedCounts, done: int
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Each scorer's value of every item, [b, n] or [n]."""
+    rec, n = system.recommender, len(system.items)
+    vectors = np.stack([np.zeros(system.items.dimension, np.float32) if p.vector is None else p.vector for p in asked])
+    yield CO, system.neighbours.scores(histories.rows, histories.decay) * system.neighbours.damping(0.5)
+    membership = system.view.membership(vectors)
+    every = np.arange(n)
+    yield LAYERS, np.stack([system.view.scores(membership, user, every) for user in range(len(asked))])
+    yield TEXT, rec.index.scores(vectors)
+    rows, decayed, _ = counts.group(0, done)
+    for half_life, column in zip(HALF_LIVES, decayed, strict=True):
+        values = np.zeros(n, np.float32)
+        values[rows] = column
+        yield popularity(half_life), np.broadcast_to(values, (len(asked), n))
+
+
+def _rank(measures: Measures, scores: NDArray[np.float32], targets: NDArray[np.int64], whole: bool) -> None:
+    """Exact ranks over all items; among equals the one known longer stands first, and nothing is listed at 0 or below."""
+    own = scores[np.arange(len(targets)), targets][:, None]
+    earlier = np.arange(scores.shape[1]) < targets[:, None]
+    ranks = (scores > own).sum(axis=1) + ((scores == own) & earlier).sum(axis=1)
+    measures.ranks.extend(np.where(own[:, 0] > 0, ranks, MISS).tolist())
+    if whole:
+        k = min(CUTOFF, scores.shape[1])
+        top = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        measures.shown.update(top[np.take_along_axis(scores, top, axis=1) > 0].tolist())
+
+
+def _copy(profile: Profile) -> Profile:
+    """A profile as it stands now."""
+    return Profile(
+        user_id=profile.user_id,
+        applied=profile.applied,
+        clicks=profile.clicks,
+        rows=profile.rows.copy(),
+        times=profile.times.copy(),
+        events=profile.events.copy(),
+        event_hashes=profile.event_hashes.copy(),
+        seen=profile.seen.copy(),
+    )
