@@ -54,12 +54,18 @@ class LayerView:
         The reader's catalogue.
     half_life
         Of the counts that :meth:`scores` and :meth:`candidates` go by, clicks.
+
+    Attributes
+    ----------
+    root_version : int
+        Root records taken in: while it stands, :meth:`popularity` gives what it gave.
     """
 
     def __init__(self, items: ItemStore, half_life: float = 10_000) -> None:
         self.items = items
         self.half_life = half_life
         self.version = 0
+        self.root_version = 0
         self._basis: NDArray[np.float32] | None = None
         self._coarse: NDArray[np.float32] = np.empty((0, 0), np.float32)
         self._fine: NDArray[np.float32] = np.empty((0, 0), np.float32)
@@ -93,6 +99,7 @@ class LayerView:
         counts = np.frombuffer(info.counts, "<f4").reshape(len(rows), len(info.half_lives))
         self._layers[info.id] = _Layer(info.epoch, info.label, info.size, rows, counts, info.totals, info.half_lives)
         if info.id == "root":
+            self.root_version += 1
             self._dense.clear()
             self._tops.clear()
             return
@@ -165,6 +172,14 @@ class LayerView:
             if weight:
                 score += weight * self._shares(self.layer_id(layer))[rows]
         return score
+
+    def shares(self, layer: int) -> NDArray[np.float32]:
+        """p of :meth:`scores` for every item in one fine layer (-1: the root), float32 [capacity ≥ items]."""
+        return self._shares(self.layer_id(layer))
+
+    def top(self, layer: int, n: int) -> NDArray[np.int64]:
+        """Top items of one fine layer (-1: the root), int64 rows, at most n."""
+        return self._top(self.layer_id(layer), n)
 
     def popularity(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """Decayed counts among everybody, float32 [rows, half-lives]."""
