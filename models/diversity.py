@@ -9,16 +9,37 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from models.items import ItemStore
 
-def diversify(scores: NDArray[np.float32], vectors: NDArray[np.float32], n: int, strength: float) -> NDArray[np.int64]:
+
+def cosines(items: ItemStore, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Centred cosines among each user's items, float32 [b, m, m] of rows [b, m].
+
+    (v − μ)·(w − μ) = v·w − v·μ − w·μ + μ·μ: centring numbers is cheaper than centring vectors.
+    """
+    vectors = items.vectors[rows]
+    products = np.matmul(vectors, vectors.transpose(0, 2, 1))
+    to_mean = vectors @ items.mean
+    products -= to_mean[:, :, None]
+    products -= (to_mean - items.mean @ items.mean)[:, None, :]
+    scale = items.centred_scale[rows]
+    products *= scale[:, :, None]
+    products *= scale[:, None, :]
+    unit: NDArray[np.float32] = products
+    return unit
+
+
+def diversify(
+    scores: NDArray[np.float32], near: NDArray[np.float32] | None, n: int, strength: float
+) -> NDArray[np.int64]:
     """Which of each user's best candidates make the list, in order.
 
     Parameters
     ----------
     scores : float32 [b, pool]
         Falling; -inf where a user has fewer.
-    vectors : float32 [b, pool, d]
-        Unit length.
+    near : float32 [b, pool, pool]
+        Cosines among them; None only where ``strength`` is 0.
     n
         Length of the list, at most ``pool``.
     strength
@@ -30,19 +51,20 @@ def diversify(scores: NDArray[np.float32], vectors: NDArray[np.float32], n: int,
         Positions in the pool.
     """
     b, pool = scores.shape
-    if strength <= 0 or pool <= 1:
+    if strength <= 0 or near is None:
         return np.broadcast_to(np.arange(n), (b, n)).copy()
     usable = np.isfinite(scores)
     low = np.where(usable, scores, np.inf).min(axis=1, keepdims=True)
     spread = np.maximum(scores[:, :1] - low, 1e-6)
-    gain = np.where(usable, (1 - strength) * (scores - low) / spread, -np.inf)
-    cosines = strength * np.matmul(vectors, vectors.transpose(0, 2, 1))
+    with np.errstate(invalid="ignore"):  # a user without any candidate: inf − inf, and nothing is picked
+        gain = np.where(usable, (1 - strength) * (scores - low) / spread, -np.inf).astype(np.float32)
+    penalties = np.maximum(near, 0) * np.float32(strength)
     picked = np.empty((b, n), np.int64)
     every = np.arange(b)
-    nearest = np.zeros((b, pool), np.float32)
+    worst = np.zeros((b, pool), np.float32)
     for place in range(n):
-        best = (gain - nearest).argmax(axis=1)
+        best = (gain - worst).argmax(axis=1)
         picked[:, place] = best
-        np.maximum(nearest, cosines[every, best], out=nearest)
+        np.maximum(worst, penalties[every, best], out=worst)
         gain[every, best] = -np.inf
     return picked

@@ -90,6 +90,13 @@ class ItemIndex:
         scores: NDArray[np.float32] = products
         return scores
 
+    def cosines(self, vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Cosine of each (centred) vector [b, d] with some items of its own [b, m]; 0 for one without a vector."""
+        items = self.items
+        products = np.matmul(items.vectors[rows], vectors[:, :, None])[:, :, 0]
+        cosines: NDArray[np.float32] = (products - (vectors @ items.mean)[:, None]) * items.centred_scale[rows]
+        return cosines
+
     def search(self, vectors: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The ``k`` nearest items on offer (encoded and available).
 
@@ -111,9 +118,7 @@ class ItemIndex:
             cosines = np.where(self._offered(np.arange(n)), self.scores(vectors), -np.inf).astype(np.float32)
         else:
             rows = self._candidates(vectors, k)
-            cosines = np.einsum(
-                "bkd,bd->bk", self.items.centred(np.maximum(rows, 0).ravel()).reshape(*rows.shape, -1), vectors
-            )
+            cosines = self.cosines(vectors, np.maximum(rows, 0))
             cosines = np.where((rows >= 0) & self._offered(np.maximum(rows, 0)), cosines, -np.inf).astype(np.float32)
         best = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
         cosines = np.take_along_axis(cosines, best, axis=1)

@@ -13,7 +13,7 @@ Design §7: alone it matches the strongest batch peer that was tried (EASE refit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -54,12 +54,14 @@ class Neighbours:
         n_i: clicks learned.
     sizes : int32 [capacity]
         Places taken in a row of ``ids``.
+    version : int
+        Changes so far.
     """
 
     def __init__(self, items: ItemStore, width: int = WIDTH) -> None:
         self.items = items
         self.width = width
-        self.learned = 0
+        self.version = 0
         self.ids: NDArray[np.int32] = np.zeros((0, width), np.int32)
         self.weights: NDArray[np.float32] = np.zeros((0, width), np.float32)
         self.counts: NDArray[np.float32] = np.zeros(0, np.float32)
@@ -78,7 +80,7 @@ class Neighbours:
             new[:have] = old
             setattr(self, name, new)
 
-    def learn(self, row: int, history: Sequence[int]) -> None:
+    def learn(self, row: int, history: Sequence[int], frozen: Collection[int] = ()) -> None:
         """Take in a click.
 
         Parameters
@@ -87,22 +89,29 @@ class Neighbours:
             The clicked item.
         history
             The user's clicks before it, newest first; those beyond :data:`WINDOW` are ignored.
+        frozen
+            Rows that contain this click already and stay as they are (after a restart).
         """
         self.grow()
-        self.learned += 1
-        self.counts[row] += 1
-        self._dirty.add(row)
+        self.version += 1
+        if row not in frozen:
+            self.counts[row] += 1
+            self._dirty.add(row)
         gains: dict[int, float] = {}
         for lag, other in zip(_LAG.tolist(), history, strict=False):
             if other != row:  # a repeat says nothing about two items
                 gains[other] = gains.get(other, 0.0) + lag
         if not gains:
             return
-        self._dirty.update(gains)
         others = np.fromiter(gains, np.int64, len(gains))
         gain = np.fromiter(gains.values(), np.float32, len(gains))
+        if row not in frozen:
+            self._add_to_one(row, others, gain)
+        if frozen:
+            free = np.array([other not in frozen for other in gains])
+            others, gain = others[free], gain[free]
+        self._dirty.update(others.tolist())
         self._add(others, row, gain)
-        self._add_to_one(row, others, gain)
 
     def _add(self, owners: NDArray[np.int64], other: int, gain: NDArray[np.float32]) -> None:
         """``other`` gains in the row of each of the ``owners`` (all different)."""
@@ -147,7 +156,7 @@ class Neighbours:
         self._dirty.clear()
         return rows
 
-    def record(self, row: int, offsets: Mapping[int, int]) -> NeighbourRow:
+    def record(self, row: int, offsets: Mapping[int, int], complete: Mapping[int, int] | None = None) -> NeighbourRow:
         """An item's row as it is published, heaviest first.
 
         Parameters
@@ -156,6 +165,8 @@ class Neighbours:
             The item.
         offsets
             Partition of ``profiles`` → first offset that is not contained.
+        complete
+            The same for the table as a whole: see :class:`~models.records.NeighbourRow`.
         """
         self.grow()
         size = int(self.sizes[row])
@@ -166,6 +177,7 @@ class Neighbours:
             items=tuple(names[other] for other in self.ids[row, order].tolist()),
             weights=self.weights[row, order].astype("<f4").tobytes(),
             offsets=dict(offsets),
+            complete=dict(complete or {}),
         )
 
     def put(self, item_id: str, record: NeighbourRow | None) -> int:
@@ -177,6 +189,7 @@ class Neighbours:
             If the record's weights are not one finite number for each of its items.
         """
         row = self.items.row(item_id)
+        self.version += 1
         if record is None:
             self.grow()
             self.counts[row], self.sizes[row] = 0, 0
@@ -206,13 +219,34 @@ class Neighbours:
         -------
         float32 [b, len(items)]
         """
+        n = len(self.items)
+        scores = np.zeros(len(rows) * n, np.float32)
+        self.add_scores(rows, decay, scores, n)
+        return scores.reshape(len(rows), n)
+
+    def add_scores(
+        self, rows: NDArray[np.int64], decay: NDArray[np.float32], sums: NDArray[np.float32], n: int
+    ) -> NDArray[np.int64]:
+        """Add :meth:`scores` to an array of one's own.
+
+        Parameters
+        ----------
+        rows, decay : [b, K]
+        sums : float32 [b · n]
+        n
+            Items in the array, not fewer than those that neighbours refer to.
+
+        Returns
+        -------
+        int64 [b · K · width]
+            Where in ``sums`` something was added (a place may occur more than once): what to set back to zero.
+        """
         self.grow()
-        b, n = len(rows), len(self.items)
-        scores = np.zeros(b * n, np.float32)
-        starts = (np.arange(b, dtype=np.int64) * n)[:, None, None]
+        starts = (np.arange(len(rows), dtype=np.int64) * n)[:, None, None]
         weight = decay / np.sqrt(self.counts[rows] + 1)
-        np.add.at(scores, (self.ids[rows] + starts).ravel(), (self.weights[rows] * weight[:, :, None]).ravel())
-        return scores.reshape(b, n)
+        where = (self.ids[rows] + starts).ravel()
+        np.add.at(sums, where, (self.weights[rows] * weight[:, :, None]).ravel())
+        return where
 
     def between(
         self, rows: NDArray[np.int64], decay: NDArray[np.float32], targets: NDArray[np.int64]

@@ -42,6 +42,8 @@ class RankingConfig:
     """Co-clicked items that are looked at."""
     layer_candidates: int = 100
     """Top items of the user's layers that are looked at."""
+    popular_candidates: int = 50
+    """What is popular with everybody that is looked at."""
     diversity: float = 0.3
     """λ of maximal marginal relevance, 0 (by score alone) … 1."""
     diversity_pool: int = 30

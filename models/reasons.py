@@ -1,9 +1,17 @@
-"""Why an item is in a list, in a plain sentence."""
+"""Why an item is in a list: the clicks that it follows from, and a plain sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.features import PARTS
+from models.histories import Histories
+from models.items import ItemStore
+from models.neighbours import Neighbours
 
 VERBS: Final[Mapping[str, str]] = {
     "purchase": "bought",
@@ -18,36 +26,80 @@ VERBS: Final[Mapping[str, str]] = {
 }
 """Event kind → what the user did; any other kind: chose."""
 
+NAMED: Final = 3
+"""Clicks named as the cause of an item, at most."""
+
 _TITLE: Final = 60  # characters of a title in a sentence
+_CO, _TEXT, _LAYER, _POPULARITY = (PARTS.index(name) for name in ("co", "text", "layer", "popularity"))
 
 
-def sentence(parts: Mapping[str, float], because: Sequence[tuple[str, str]], layer: str) -> str:
+def because(
+    items: ItemStore,
+    neighbours: Neighbours,
+    histories: Histories,
+    vectors: NDArray[np.float32],
+    picked: NDArray[np.int64],
+    parts: NDArray[np.float32],
+) -> list[list[list[int]]]:
+    """For each user and item the rows of the clicks that raise it, the strongest first, at most :data:`NAMED`.
+
+    By co where a click co-occurs with the item; for an item that none does, but text brings it in, by text: a click j
+    raises the cosine of the user's vector u ∝ Σ a_j v_j with the item q where v_j·q > (u·q)(v_j·u), the derivative
+    in a_j.
+
+    Parameters
+    ----------
+    vectors : float32 [b, d]
+        The users'.
+    picked : int64 [b, t]
+    parts : float32 [b, t, len(PARTS)]
+    """
+    gains = neighbours.between(histories.rows, histories.decay, picked)
+    by_text = (parts[:, :, _CO] <= 0) & (parts[:, :, _TEXT] > 0)
+    for user in np.flatnonzero(by_text.any(axis=1)).tolist():
+        targets = np.flatnonzero(by_text[user])
+        clicks = items.centred(histories.rows[user])
+        wanted = items.centred(picked[user, targets])
+        drawn = clicks @ wanted.T - np.outer(clicks @ vectors[user], wanted @ vectors[user])
+        gains[user][:, targets] = drawn * histories.decay[user, :, None]
+    out: list[list[list[int]]] = []
+    order = np.argsort(gains, axis=1)[:, : -NAMED - 1 : -1]
+    causes = np.take_along_axis(histories.rows[:, :, None], order, axis=1).transpose(0, 2, 1).tolist()
+    raised = (np.take_along_axis(gains, order, axis=1) > 0).sum(axis=1).tolist()
+    for user_causes, user_raised in zip(causes, raised, strict=True):
+        out.append([list(dict.fromkeys(rows[:k])) for rows, k in zip(user_causes, user_raised, strict=True)])
+    return out
+
+
+def sentence(parts: Sequence[float], because: Sequence[str], event: str, layer: str) -> str:
     """One sentence for one item.
 
     Parameters
     ----------
     parts
-        Contribution of each scorer to the score.
+        What each of :data:`~models.features.PARTS` adds to the score.
     because
-        (title, event kind) of the clicks that it follows from, the strongest first.
+        Titles of the clicks that it follows from, the strongest first, at most two.
+    event
+        Kind of the first of them.
     layer
         Label of the user's layer, empty where he is in none.
     """
-    total = sum(value for value in parts.values() if value > 0) or 1.0
-    by_layer = bool(layer) and parts.get("layer", 0) >= 0.1 * total
-    popular = parts.get("popularity", 0) >= 0.3 * total
+    total = sum(parts)
+    by_layer = layer and parts[_LAYER] >= 0.1 * total
+    popular = parts[_POPULARITY] >= 0.3 * total > 0
     if because:
-        named = " and ".join(short(title) for title, _ in because[:2])
-        start = "Because you" if parts.get("co", 0) >= parts.get("text", 0) else "Similar to what you chose: you"
-        text = f"{start} {VERBS.get(because[0][1], 'chose')} {named}"
+        named = " and ".join([short(title) for title in because])
+        verb = VERBS.get(event, "chose")
+        text = f"Because you {verb} {named}" if parts[_CO] >= parts[_TEXT] else f"Like {named}, which you {verb}"
         if by_layer:
             return f"{text}; people in ‘{layer}’ also choose it"
         return f"{text}; popular right now" if popular else text
     if by_layer:
         return f"People in ‘{layer}’ choose it"
-    if parts.get("text", 0) > parts.get("popularity", 0):
+    if parts[_TEXT] > parts[_POPULARITY]:
         return "Close to what you have been choosing"
-    return "Popular right now" if parts.get("popularity", 0) > 0 else "New in the catalogue"
+    return "Popular right now" if parts[_POPULARITY] > 0 else "New in the catalogue"
 
 
 def short(title: str) -> str:

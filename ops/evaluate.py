@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from models.encoder import Encoder
-from models.events import Click
 from models.histories import BUCKETS
 from models.ranker import RankingConfig
 from ops import catalogue, prequential

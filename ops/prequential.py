@@ -213,22 +213,21 @@ def _ask(
             profile.apply(click, profile.applied + 1, system.items)
     if not asked:
         return
-    start = perf_counter()
     system.place(asked)
-    outcome.seconds["user vectors"] += perf_counter() - start
     now = block[-1][-1].ts
     lists = system.recommender.recommend(asked, now, CUTOFF)
     blend = outcome.methods[BLEND]
     for ranked, target in zip(lists, targets, strict=True):
-        place = np.flatnonzero(ranked.rows == target)
-        blend.ranks.append(int(place[0]) if len(place) else MISS)
+        blend.ranks.append(ranked.rows.index(target) if target in ranked.rows else MISS)
         if whole:
-            blend.shown.update(ranked.rows.tolist())
+            blend.shown.update(ranked.rows)
     histories = Histories.of(asked)
     outcome.buckets.extend(histories.buckets.tolist())
     if counts is None:
         return
-    blocked = system.recommender.blocked(asked, now)
+    filters = system.recommender.filters
+    blocked = np.tile(~filters.offered(now), (len(asked), 1))
+    blocked.ravel()[filters.seen(asked, now)] = True
     for name, values in _alone(system, asked, histories, counts, done):
         scores = np.where(blocked, -np.inf, values)
         _rank(outcome.methods[name], scores, np.array(targets), whole)

@@ -1,0 +1,207 @@
+"""The items worth ranking for a user: near in vector, co-clicked, on top in his layers, popular.
+
+Design §7: the union of 200 by text, 200 by co and 100 of the layers loses nothing against scoring everything. Users are
+worked on together; a pair of user and item is the key ``user · n + row``, so that one flat array holds all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.histories import Histories
+from models.index import ItemIndex
+from models.neighbours import Neighbours
+
+if TYPE_CHECKING:
+    from models.layer_view import LayerView, Membership
+
+_STRIDE: Final = 8  # a threshold is read off every 8th value: some 200 are wanted, not exactly 200
+
+
+@dataclass(slots=True, frozen=True)
+class Candidates:
+    """The candidates of ``b`` users, at most ``m`` each.
+
+    Attributes
+    ----------
+    rows : int64 [b, m]
+        Item rows, rising; 0 in places that are not ``valid``.
+    valid : bool [b, m]
+    co : float32 [b, m]
+        co without the candidate's own √(n_q + 1): see :meth:`~models.neighbours.Neighbours.scores`.
+    text : float32 [b, m]
+        Cosine, not below 0.
+    """
+
+    rows: NDArray[np.int64]
+    valid: NDArray[np.bool_]
+    co: NDArray[np.float32]
+    text: NDArray[np.float32]
+
+
+@dataclass(slots=True, frozen=True)
+class Quota:
+    """How many candidates each source gives, about."""
+
+    text: int
+    co: int
+    layer: int
+    popular: int
+
+
+class CandidateSources:
+    """Finds candidates in the tables.
+
+    Parameters
+    ----------
+    neighbours, index, layers
+        The tables; ``layers`` may be missing.
+    quota
+        How many each gives.
+    """
+
+    def __init__(self, neighbours: Neighbours, index: ItemIndex, layers: LayerView | None, quota: Quota) -> None:
+        self.neighbours = neighbours
+        self.index = index
+        self.layers = layers
+        self.quota = quota
+        self._sums: NDArray[np.float32] = np.zeros(0, np.float32)
+        self._marks: NDArray[np.bool_] = np.zeros(0, np.bool_)
+
+    def find(
+        self,
+        histories: Histories,
+        vectors: NDArray[np.float32],
+        membership: Membership | None,
+        seen: NDArray[np.int64],
+        offered: NDArray[np.bool_],
+        least: int,
+    ) -> Candidates:
+        """The candidates of users.
+
+        Parameters
+        ----------
+        vectors : float32 [b, d]
+            Zeros where nothing is known of a user.
+        membership
+            The users' layers.
+        seen : int64
+            Keys of what may not be offered to its user.
+        offered : bool [n]
+            What may be offered at all.
+        least
+            A user who has fewer is given popular items, then the newest, while there are any.
+        """
+        b, n = len(vectors), len(offered)
+        self._reserve(b * n)
+        sums, marks = self._sums[: b * n], self._marks[: b * n]
+        touched = self.neighbours.add_scores(histories.rows, histories.decay, sums, n)
+        sums[seen] = 0
+        text = self._mark_text(marks, vectors, seen, offered)
+        self._mark_co(marks, sums, n)
+        if self.layers is not None and membership is not None:
+            self._mark_layers(marks.reshape(b, n), self.layers, membership)
+        grid = marks.reshape(b, n)
+        marks[seen] = False
+        grid &= offered
+        self._fill(grid, seen, offered, least)
+        found = np.flatnonzero(marks)
+        rows, valid, keys = _side_by_side(found, b, n)
+        co = np.where(valid, sums[keys], np.float32(0))
+        near = self.index.cosines(vectors, rows) if text is None else text.ravel()[keys]
+        near = np.where(valid, np.maximum(near, 0), np.float32(0))
+        marks[found] = False
+        sums[touched] = 0
+        return Candidates(rows, valid, co, near)
+
+    def _reserve(self, cells: int) -> None:
+        """Working arrays that are all zero between calls: filling them anew would cost more than the work itself."""
+        if len(self._sums) < cells:
+            self._sums = np.zeros(cells, np.float32)
+            self._marks = np.zeros(cells, np.bool_)
+
+    def _mark_text(
+        self,
+        marks: NDArray[np.bool_],
+        vectors: NDArray[np.float32],
+        seen: NDArray[np.int64],
+        offered: NDArray[np.bool_],
+    ) -> NDArray[np.float32] | None:
+        """Mark what is near; the cosines of all items where the index is exact."""
+        b, n = len(vectors), len(offered)
+        if not self.index.exact:
+            _, rows = self.index.search(vectors, self.quota.text)
+            marks[(rows + (np.arange(b) * n)[:, None])[rows >= 0]] = True
+            return None
+        text = self.index.scores(vectors)
+        text.ravel()[seen] = 0
+        if n > self.quota.text:
+            sample = np.sort(text[:, ::_STRIDE], axis=1)
+            threshold = np.maximum(sample[:, -1 - min(self.quota.text // _STRIDE, sample.shape[1] - 1)], 1e-6)
+            grid = marks.reshape(b, n)
+            grid |= text >= threshold[:, None]
+        else:
+            marks |= text.ravel() > 0
+        return text
+
+    def _mark_co(self, marks: NDArray[np.bool_], sums: NDArray[np.float32], n: int) -> None:
+        keys = np.flatnonzero(sums > 0)
+        if not len(keys):
+            return
+        users, rows = np.divmod(keys, n)
+        values = sums[keys] * self.neighbours.damping(0.5)[rows]
+        counts = np.bincount(users, minlength=len(sums) // n)
+        thresholds = np.zeros(len(counts), np.float32)
+        wanted, end = self.quota.co, 0
+        for user, count in enumerate(counts.tolist()):
+            start, end = end, end + count
+            if count > wanted:
+                sample = np.sort(values[start:end:_STRIDE])
+                thresholds[user] = sample[-1 - min(wanted // _STRIDE, len(sample) - 1)]
+        marks[keys[values >= thresholds[users]]] = True
+
+    def _mark_layers(self, grid: NDArray[np.bool_], layers: LayerView, membership: Membership) -> None:
+        each = max(1, self.quota.layer // membership.layers.shape[1])
+        belongs = membership.weights > 0
+        for layer in np.unique(membership.layers[belongs]).tolist():
+            users = np.flatnonzero(((membership.layers == layer) & belongs).any(axis=1))
+            grid[users[:, None], layers.top(layer, each)] = True
+        grid[:, layers.popular(self.quota.popular)] = True
+
+    def _fill(self, grid: NDArray[np.bool_], seen: NDArray[np.int64], offered: NDArray[np.bool_], least: int) -> None:
+        """A list is never short while anything may be offered: what is popular, then what is newest."""
+        n = len(offered)
+        for user in np.flatnonzero(grid.sum(axis=1) < least).tolist():
+            free = offered & ~grid[user]
+            free[seen[(seen >= user * n) & (seen < (user + 1) * n)] - user * n] = False
+            missing = least - int(grid[user].sum())
+            for row in self._spare(n):
+                if missing <= 0:
+                    break
+                if free[row]:
+                    grid[user, row] = True
+                    missing -= 1
+
+    def _spare(self, n: int) -> Iterator[int]:
+        if self.layers is not None:
+            yield from self.layers.popular(n).tolist()
+        yield from range(n - 1, -1, -1)
+
+
+def _side_by_side(
+    found: NDArray[np.int64], b: int, n: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
+    """Sorted keys as one row for each user: (rows, which places are taken, keys)."""
+    users = found // n
+    counts = np.bincount(users, minlength=b)
+    m = max(1, int(counts.max(initial=0)))
+    valid = np.arange(m) < counts[:, None]
+    keys = np.zeros((b, m), np.int64)
+    keys[valid] = found
+    rows = np.where(valid, keys - (np.arange(b) * n)[:, None], 0)
+    return rows, valid, keys
