@@ -189,9 +189,8 @@ class Recommender:
             out = []
             for row, values, causes in zip(ranked.rows, ranked.parts, ranked.because, strict=True):
                 parts = {part: value for part, value in zip(PARTS, values, strict=True) if value}
-                text = sentence(
-                    values, [titles[cause] for cause in causes[:2]], events[causes[0]] if causes else "", label
-                )
+                event = events[causes[0]] if causes else ""
+                text = sentence(values, [titles[cause] for cause in causes[:2]], event, label)
                 reason = Reason(text, tuple([ids[cause] for cause in causes]), parts)
                 out.append(RankedItem(ids[row], titles[row], round(sum(values), 4), reason))
             return tuple(out)
@@ -302,8 +301,8 @@ class Recommender:
         shares = np.stack([self.layers.shares(layer)[: len(self.items)] for layer in used.tolist()])
         flat, n = shares.ravel(), shares.shape[1]
         where = where.reshape(membership.layers.shape)
-        for place in range(where.shape[1]):
-            scores += flat[found.rows + where[:, place, None] * n] * membership.weights[:, place, None]
+        for layer, weight in zip(where.T, membership.weights.T, strict=True):
+            scores += flat[found.rows + layer[:, None] * n] * weight[:, None]
         scores *= found.valid
         return scores
 

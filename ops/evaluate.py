@@ -97,8 +97,8 @@ def table(outcome: Evaluation, title: str = "") -> Table:
 def summary(outcome: Evaluation) -> list[str]:
     """What else is to be said, a line each."""
     lines = [
-        f"{outcome.clicks:,} clicks on {outcome.items:,} items; {outcome.warm_up:,} to warm up, then {outcome.tested:,} "
-        "tested: those whose item was new to its user."
+        f"{outcome.clicks:,} clicks on {outcome.items:,} items; {outcome.warm_up:,} to warm up, then "
+        f"{outcome.tested:,} tested: those whose item was new to its user."
     ]
     if CO in outcome.methods:
         lines.append(_difference(outcome, CO))

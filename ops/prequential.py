@@ -252,7 +252,7 @@ def _alone(
 
 
 def _rank(measures: Measures, scores: NDArray[np.float32], targets: NDArray[np.int64], whole: bool) -> None:
-    """Exact ranks over all items; among equals the one known longer stands first, and nothing is listed at 0 or below."""
+    """Exact ranks over all items; of equals the one known longer stands first, and nothing is listed at 0 or below."""
     own = scores[np.arange(len(targets)), targets][:, None]
     earlier = np.arange(scores.shape[1]) < targets[:, None]
     ranks = (scores > own).sum(axis=1) + ((scores == own) & earlier).sum(axis=1)
