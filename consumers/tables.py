@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from consumers.client import KafkaConsumerClient, Partition, Record
 from consumers.metrics import Metrics
@@ -60,15 +60,19 @@ class TableReader:
         metrics: Metrics | None = None,
         *,
         role: str = "table",
+        numbers: Iterable[int] | None = None,
     ) -> TableReader:
-        """A reader of all partitions of all the handlers' topics.
+        """A reader of all the handlers' topics, of all their partitions or of those with these numbers.
 
         Raises
         ------
         TopicMissing, BrokerUnavailable
         """
         reader = cls(KafkaConsumerClient(connection, role=role), handlers, metrics)
-        reader.add(p for topic in handlers for p in reader._consumer.partitions(topic))
+        wanted = None if numbers is None else set(numbers)
+        reader.add(
+            p for topic in handlers for p in reader._consumer.partitions(topic) if wanted is None or p[1] in wanted
+        )
         return reader
 
     @property
@@ -162,3 +166,11 @@ class TableReader:
     def close(self) -> None:
         """Close the connections."""
         self._consumer.close()
+
+
+class OpenTables(Protocol):
+    """:meth:`TableReader.open` with the broker known: a stage names its handlers, its owner the cluster."""
+
+    def __call__(self, handlers: Mapping[str, Handler], numbers: Iterable[int] | None = None) -> TableReader:
+        """A reader of the handlers' topics."""
+        ...

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
@@ -45,7 +45,8 @@ class Encoded(NamedTuple):
 class BatchStats(NamedTuple):
     """One batch, for the metrics."""
 
-    inputs: int
+    inputs: dict[str, int]
+    """How many of each outlet."""
     tokens: int
     seconds: float
     """In the encoder."""
@@ -132,14 +133,17 @@ class Outlet:
             return ready
 
     def discard(self, keys: Iterable[Hashable]) -> None:
-        """Forget these keys, waiting, in flight or ready: no later :meth:`drain` returns them."""
-        gone = set(keys)
+        """Forget these keys, waiting, in flight or ready: no later :meth:`drain` returns what was submitted before."""
+        self.discard_if(set(keys).__contains__)
+
+    def discard_if(self, gone: Callable[[Hashable], bool]) -> None:
+        """:meth:`discard` every key for which ``gone`` is true."""
         with self._queue._lock:
-            for key in gone:
-                self._waiting.pop(key, None)
+            for key in [key for key in self._waiting if gone(key)]:
+                del self._waiting[key]
             for entry in self._in_flight:
-                entry.discarded = entry.discarded or entry.key in gone
-            self._ready = [encoded for encoded in self._ready if encoded.key not in gone]
+                entry.discarded = entry.discarded or gone(entry.key)
+            self._ready = [encoded for encoded in self._ready if not gone(encoded.key)]
 
 
 class EncodeQueue:
@@ -179,6 +183,12 @@ class EncodeQueue:
         self._stats: deque[BatchStats] = deque(maxlen=_STATS_KEPT)
         self._stopping = False
         self._thread: threading.Thread | None = None
+
+    @property
+    def outlets(self) -> tuple[Outlet, ...]:
+        """All outlets, the one with the largest share first."""
+        with self._lock:
+            return tuple(self._outlets)
 
     def outlet(self, name: str, *, capacity: int, share: float, on_ready: Callable[[], None] | None = None) -> Outlet:
         """A role's side of the queue.
@@ -240,7 +250,7 @@ class EncodeQueue:
                     entry.outlet._ready.append(result)
             self._stats.append(
                 BatchStats(
-                    inputs=len(entries),
+                    inputs=dict(Counter(entry.outlet.name for entry in entries)),
                     tokens=sum(len(entry.tokens) for entry in entries),
                     seconds=seconds,
                     waited=start - min(entry.since for entry in entries),

@@ -66,9 +66,12 @@ class Profile:
         """Take in a click; False if it changes nothing (replayed, or an event id that is known already)."""
         if offset <= self.applied:
             return False
+        current = self.encoded >= self.applied
         self.applied = offset
         mark = _event_hash(click.event_id) if click.event_id is not None else 0
         if mark and mark in self.event_hashes:
+            if current:
+                self.encoded = offset  # the history is as BERT knows it
             return False
         row = items.row(click.item_id)
         key = int(items.hashes[row])
@@ -77,6 +80,8 @@ class Profile:
         if len(self.seen) > limits.seen:
             del self.seen[next(iter(self.seen))]
         if click.event in limits.negative_events:
+            if current:
+                self.encoded = offset
             return True
         self.clicks += 1
         self.fresh = min(self.fresh + 1, limits.history)

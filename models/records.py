@@ -91,6 +91,8 @@ class NeighbourRow(Struct, frozen=True, array_like=True, kw_only=True):
     """float32, one for each of ``items``, heaviest first."""
     offsets: dict[int, int]
     """Partition of ``profiles`` → first offset *not* contained: after a restart, what is older is not added twice."""
+    complete: dict[int, int] = {}
+    """The same, of the whole table as published before this row: a restart reads on from the largest of these."""
 
 
 class LayerTree(Struct, frozen=True, kw_only=True):
@@ -197,6 +199,15 @@ class LayerState(Struct, frozen=True, kw_only=True):
     totals: bytes
     """float64 [half-lives, groups]."""
     landmarks: tuple[int, ...]
+
+
+class Checkpoint(Struct, frozen=True, array_like=True):
+    """A learner's state together with its input offsets (topic ``layers``, key ``state``): one record, so one truth."""
+
+    offsets: dict[int, int]
+    """Partition of ``profiles`` → first offset not contained."""
+    state: bytes
+    """The learner's own record."""
 
 
 class Source(Struct, frozen=True):

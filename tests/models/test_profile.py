@@ -38,6 +38,19 @@ def test_a_dismissal_is_remembered_and_teaches_nothing() -> None:
     assert profile.seen == {int(items.hashes[0]): (1, "dismiss")}
 
 
+def test_only_a_longer_history_is_to_be_encoded() -> None:
+    items, profile = ItemStore(4), Profile("u")
+    profile.apply(click("a", event_id="e1"), 0, items)
+    assert profile.encoded < profile.applied
+    profile.encoded = 0
+    profile.apply(click("a", event_id="e1"), 1, items)
+    profile.apply(click("b", event="dismiss"), 2, items)
+    assert profile.encoded == profile.applied == 2
+    profile.apply(click("c"), 3, items)
+    profile.apply(click("d", event="dismiss"), 4, items)
+    assert profile.encoded == 2, "a dismissal does not make the click before it known"
+
+
 def test_the_history_and_the_memory_of_seen_items_are_bounded() -> None:
     items, profile = ItemStore(4), Profile("u")
     limits = ProfileLimits(history=3, seen=5)

@@ -1,0 +1,183 @@
+"""The layers role: River learns the interest layers from every profile update; snapshots go to the topic ``layers``."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from consumers.client import Partition, Record
+from consumers.diversion import Diversion
+from consumers.loop import Work
+from consumers.metrics import Metrics
+from consumers.tables import OpenTables
+from models.errors import InvalidEvent, StrataError
+from models.layers import LayerLearner
+from models.records import Checkpoint, ItemVector, ProfileRecord, decode, encode, from_half
+from producers.publisher import Message
+from producers.topics import Topics
+
+log = logging.getLogger(__name__)
+
+STATE = b"state"
+"""Key of the learner's checkpoint on the topic ``layers``."""
+TREE = b"tree"
+"""Key of basis and centres."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayersConfig:
+    """How the layers are published."""
+
+    publish_s: float = 1.0
+    """Least time between two snapshots for readers, s."""
+    checkpoint_s: float = 10.0
+    """Time between two checkpoints, s: what a restart learns again at most."""
+
+
+class LayersRole:
+    """A :class:`~consumers.loop.Stage` in assign mode on all partitions of ``profiles``.
+
+    Parameters
+    ----------
+    learner
+        What is learned; its :class:`~models.items.ItemStore` is fed here from ``vectors``.
+    open_tables
+        Makes the readers of ``vectors``, and of ``layers`` for the restart.
+    wall
+        The time, s since the epoch.
+    """
+
+    def __init__(
+        self,
+        learner: LayerLearner,
+        open_tables: OpenTables,
+        topics: Topics,
+        diversion: Diversion,
+        metrics: Metrics,
+        config: LayersConfig = LayersConfig(),
+        *,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._learner = learner
+        self._items = learner.items
+        self._open_tables = open_tables
+        self._tables = open_tables({topics.vectors: self._item})
+        self._topics = topics
+        self._diversion = diversion
+        self._metrics = metrics
+        self._config = config
+        self._wall = wall
+        self._nothing = np.zeros(self._items.dimension, np.float32)
+        self._offsets: dict[int, int] = {}
+        self._next_publish = self._next_checkpoint = 0.0
+        self._changed = False
+        self._counted: dict[str, int] = {}
+
+    def _item(self, record: Record) -> None:
+        item_id = (record.key or b"").decode(errors="replace")
+        if record.value is None:
+            self._items.withdraw(item_id)
+            return
+        vector = decode(record.value, ItemVector)
+        if vector.model == self._learner.model:  # another model's are encoded again by the catalogue role
+            self._items.put(item_id, vector)
+
+    def assigned(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        """Read the vectors, then continue from the last checkpoint."""
+        self._tables.catch_up()
+        self._items.recentre()
+        found: list[bytes] = []
+
+        def restore(record: Record) -> None:
+            if record.key == STATE and record.value is not None:
+                found[:] = [record.value]
+
+        reader = self._open_tables({self._topics.layers: restore})
+        try:
+            reader.catch_up()
+        finally:
+            reader.close()
+        if found:
+            try:
+                checkpoint = decode(found[0], Checkpoint)
+                self._learner.restore(checkpoint.state)
+                self._offsets = dict(checkpoint.offsets)
+            except StrataError as error:
+                log.warning("layers: the last checkpoint cannot be continued (%s); learning starts anew", error)
+        log.info("layers: continuing after %d clicks", self._learner.clicks)
+        return {(self._topics.profiles, number): offset for number, offset in self._offsets.items()}
+
+    def revoked(self, partitions: Iterable[Partition]) -> None:
+        """Never happens in assign mode."""
+
+    def submit(self, records: Sequence[Record]) -> int:
+        """See :class:`~consumers.loop.Stage`."""
+        vectors, clicked = [], []
+        for record in records:
+            try:
+                if record.value is not None:
+                    profile = decode(record.value, ProfileRecord)
+                    vector = (
+                        from_half(profile.vector) if profile.vector else np.zeros(self._items.dimension, np.float32)
+                    )
+                    if len(vector) != self._items.dimension:
+                        raise InvalidEvent("vector: of another model", "validate")
+                    fresh = profile.history[len(profile.history) - profile.fresh :]
+                    clicked.append([self._items.row(entry.item_id) for entry in fresh])
+                    vectors.append(vector)
+            except Exception as error:
+                self._diversion.divert(record, error)
+            else:
+                self._diversion.passed()
+            self._offsets[record.partition] = record.offset + 1
+        if vectors:
+            self._learner.learn(np.stack(vectors), clicked)
+            self._metrics.layer_updates.inc(len(vectors))
+            self._changed = True
+        return len(records)
+
+    def poll(self, now: float) -> Work | None:
+        """See :class:`~consumers.loop.Stage`."""
+        if self._tables.poll():
+            self._items.changed.clear()  # the index's business; there is none here
+        if now < self._next_publish:
+            return None
+        self._next_publish = now + self._config.publish_s
+        if self._items.recentre() and self._learner.follow_catalogue():
+            self._changed = True
+        if not self._changed and not self._diversion:
+            return None
+        topic = self._topics.layers
+        tree, layers = self._learner.snapshot(int(self._wall() * 1000))
+        messages = [Message(topic, f"layer/{info.id}".encode(), encode(info)) for info in layers]
+        if tree is not None:
+            messages.append(Message(topic, TREE, encode(tree)))
+        if now >= self._next_checkpoint:
+            self._next_checkpoint = now + self._config.checkpoint_s
+            messages.append(Message(topic, STATE, encode(Checkpoint(self._offsets, self._learner.state()))))
+            self._changed = False
+        self._report()
+        return Work(messages + self._diversion.take()) if messages or self._diversion else None
+
+    def _report(self) -> None:
+        stats = self._learner.stats()
+        self._metrics.layer_sizes(stats["sizes"])
+        self._metrics.layer_error.labels("fine").set(stats["error"])
+        for name, metric in (("drifts", self._metrics.layer_drifts), ("revived", self._metrics.layer_reseeds)):
+            metric.inc(stats[name] - self._counted.get(name, stats[name]))
+            self._counted[name] = stats[name]
+
+    def published(self, work: Work) -> None:
+        """The checkpoint carries the offsets."""
+
+    def idle(self) -> bool:
+        """See :class:`~consumers.loop.Stage`. What came after the last checkpoint is learned again after a restart."""
+        return True
+
+    def close(self) -> None:
+        """See :class:`~consumers.loop.Stage`."""
+        self._tables.close()

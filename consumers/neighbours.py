@@ -1,0 +1,161 @@
+"""The neighbours role: who clicks this also clicks that, learned from every profile, published row by row.
+
+It learns from ``profiles``, not from ``clicks``: a profile says which of its last clicks are new and what came before
+them, so validity, order and repeats are decided once, by the updater, and nothing is kept of a user here.
+
+There is no snapshot: the published rows are the state. Each carries the input offsets that it contains, so after a
+restart reading begins where the table was last complete, and a click is added only to the rows that lack it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from consumers.client import Partition, Record
+from consumers.diversion import Diversion
+from consumers.loop import Work
+from consumers.metrics import Metrics
+from consumers.tables import OpenTables
+from models.neighbours import WINDOW, Neighbours
+from models.records import NeighbourRow, ProfileRecord, decode, encode
+from producers.publisher import Message
+from producers.topics import Topics
+
+log = logging.getLogger(__name__)
+
+Offsets = dict[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeighboursConfig:
+    """How rows are published."""
+
+    publish_s: float = 1.0
+    """A row is published at most once in this time, s."""
+    publish_rows: int = 2_000
+    """Rows published at a time, at most; those that have waited longest go first."""
+
+
+class NeighboursRole:
+    """A :class:`~consumers.loop.Stage` in assign mode on all partitions of ``profiles``.
+
+    Parameters
+    ----------
+    neighbours
+        What is learned.
+    open_tables
+        Makes the reader of ``neighbours`` for the restart.
+    """
+
+    def __init__(
+        self,
+        neighbours: Neighbours,
+        open_tables: OpenTables,
+        topics: Topics,
+        diversion: Diversion,
+        metrics: Metrics,
+        config: NeighboursConfig = NeighboursConfig(),
+    ) -> None:
+        self._neighbours = neighbours
+        self._items = neighbours.items
+        self._open_tables = open_tables
+        self._topics = topics
+        self._diversion = diversion
+        self._metrics = metrics
+        self._config = config
+        self._offsets: Offsets = {}
+        self._published: dict[int, Offsets] = {}  # row → what it contained at the restart, until all is newer
+        self._replayed: Offsets = {}  # up to here rows differ in what they contain
+        self._dirty: dict[int, Offsets] = {}  # row → the offsets before it changed, oldest first
+        self._next_publish = 0.0
+
+    def assigned(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        """Read the published rows back, and say where the table was last complete."""
+        complete: Offsets = {}
+        known: dict[tuple[tuple[int, int], ...], Offsets] = {}  # thousands of rows share a few offsets
+
+        def restore(record: Record) -> None:
+            item_id = (record.key or b"").decode(errors="replace")
+            row = None if record.value is None else decode(record.value, NeighbourRow)
+            number = self._neighbours.put(item_id, row)
+            if row is None:
+                self._published.pop(number, None)
+                return
+            self._published[number] = known.setdefault(tuple(row.offsets.items()), row.offsets)
+            _raise_to(self._replayed, row.offsets)
+            _raise_to(complete, row.complete)
+
+        reader = self._open_tables({self._topics.neighbours: restore})
+        try:
+            reader.catch_up()
+        finally:
+            reader.close()
+        self._offsets = dict(complete)
+        log.info("neighbours: %d rows restored", len(self._published))
+        return {(self._topics.profiles, number): offset for number, offset in complete.items()}
+
+    def revoked(self, partitions: Iterable[Partition]) -> None:
+        """Never happens in assign mode."""
+
+    def submit(self, records: Sequence[Record]) -> int:
+        """See :class:`~consumers.loop.Stage`."""
+        for record in records:
+            before = dict(self._offsets)
+            try:
+                if record.value is not None:
+                    self._learn(record, decode(record.value, ProfileRecord))
+            except Exception as error:
+                self._diversion.divert(record, error)
+            else:
+                self._diversion.passed()
+            self._offsets[record.partition] = record.offset + 1
+            for row in self._neighbours.dirty():
+                self._dirty.setdefault(row, before)
+        if self._published and all(self._offsets.get(p, 0) >= o for p, o in self._replayed.items()):
+            self._published.clear()
+        return len(records)
+
+    def _learn(self, record: Record, profile: ProfileRecord) -> None:
+        if not profile.fresh:
+            return
+        rows = [self._items.row(entry.item_id) for entry in profile.history[-profile.fresh - WINDOW :]]
+        frozen: set[int] = set()
+        if self._published:
+            frozen = {r for r in rows if self._published.get(r, {}).get(record.partition, 0) > record.offset}
+        for end in range(max(0, len(rows) - profile.fresh), len(rows)):
+            self._neighbours.learn(rows[end], rows[max(0, end - WINDOW) : end][::-1], frozen)
+
+    def poll(self, now: float) -> Work | None:
+        """See :class:`~consumers.loop.Stage`."""
+        if now < self._next_publish or not (self._dirty or self._diversion):
+            return None
+        self._next_publish = now + self._config.publish_s
+        # complete is said of the table before this publication: if it breaks off half-way, that is still true
+        complete = next(iter(self._dirty.values()), self._offsets)
+        rows = list(self._dirty)[: self._config.publish_rows]
+        ids, topic = self._items.ids, self._topics.neighbours
+        messages = [
+            Message(topic, ids[row].encode(), encode(self._neighbours.record(row, self._offsets, complete)))
+            for row in rows
+        ]
+        for row in rows:
+            del self._dirty[row]
+        self._metrics.neighbour_rows.inc(len(rows))
+        return Work(messages + self._diversion.take())
+
+    def published(self, work: Work) -> None:
+        """The rows carry their offsets themselves."""
+
+    def idle(self) -> bool:
+        """See :class:`~consumers.loop.Stage`. What is not published yet is learned again after a restart."""
+        return True
+
+    def close(self) -> None:
+        """See :class:`~consumers.loop.Stage`."""
+
+
+def _raise_to(offsets: Offsets, others: Mapping[int, int]) -> None:
+    for partition, offset in others.items():
+        offsets[partition] = max(offsets.get(partition, 0), offset)

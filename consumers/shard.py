@@ -1,0 +1,125 @@
+"""The users of one partition of ``clicks``: their profiles, and what is still owed to them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from models.items import ItemStore
+from models.profile import Profile
+from models.records import ApplyMark, ProfileRecord, decode
+
+
+@dataclass(slots=True)
+class Owed:
+    """A user whose list does not contain his newest clicks yet.
+
+    Attributes
+    ----------
+    first
+        Offset of the oldest click that no published list contains: nothing from here on may be committed.
+    since
+        When it was read, monotonic s: the deadline counts from here.
+    event_ts
+        Time of the newest click, ms since the epoch: freshness counts from here.
+    changed
+        Whether the profile changed; a replayed click only makes the same list go out again.
+    """
+
+    first: int
+    since: float
+    event_ts: int
+    changed: bool = False
+
+
+class Shard:
+    """One partition's users.
+
+    A profile is kept as the bytes of its record and becomes an object when its user clicks; at most ``hot`` stay
+    objects. So a restore is a copy, and a million idle users cost what their records measure.
+
+    Parameters
+    ----------
+    partition
+        Of ``clicks``, and so of ``profiles`` and ``recommendations``.
+    hot
+        Profiles kept as objects at most, besides those that are owed a list.
+
+    Attributes
+    ----------
+    owed : dict[str, Owed]
+        In the order of ``first``, so the first one bounds the commit.
+    behind : dict[str, None]
+        Users whose newest clicks BERT has not seen and who are not in ``owed``: encoded when there is room.
+    served : dict[str, tuple[int, ...]]
+        Item rows of the last list of each hot user: what a hit is counted against.
+    next_offset : int | None
+        Of the next click to read; None before the first.
+    """
+
+    def __init__(self, partition: int, items: ItemStore, hot: int) -> None:
+        self.partition = partition
+        self.owed: dict[str, Owed] = {}
+        self.behind: dict[str, None] = {}
+        self.served: dict[str, tuple[int, ...]] = {}
+        self.next_offset: int | None = None
+        self.applied = -1
+        self._items = items
+        self._hot_limit = hot
+        self._hot: OrderedDict[str, Profile] = OrderedDict()
+        self._stored: dict[str, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def restore(self, user_id: str, value: bytes | None) -> None:
+        """Take in a record of the topic ``profiles``; of several of a user the one with the most clicks counts.
+
+        Raises
+        ------
+        InvalidEvent
+            If the bytes are no profile.
+        """
+        if value is None:
+            self._stored.pop(user_id, None)
+            self.behind.pop(user_id, None)
+            return
+        mark = decode(value, ApplyMark)
+        known = self._stored.get(user_id)
+        if known is not None and decode(known, ApplyMark).applied > mark.applied:
+            return  # a worker that had lost the partition wrote late
+        self._stored[user_id] = value
+        self.applied = max(self.applied, mark.applied)
+        if mark.encoded < mark.applied:
+            self.behind[user_id] = None
+        else:
+            self.behind.pop(user_id, None)
+
+    def profile(self, user_id: str) -> Profile:
+        """The user's profile, a new one for a new user."""
+        profile = self._hot.get(user_id)
+        if profile is None:
+            stored = self._stored.get(user_id)
+            if stored is None:
+                profile = Profile(user_id)
+            else:
+                profile = Profile.restore(user_id, decode(stored, ProfileRecord), self._items)
+            self._hot[user_id] = profile
+            if len(self._hot) > self._hot_limit:
+                self._cool()
+        self._hot.move_to_end(user_id)
+        return profile
+
+    def stored(self, user_id: str, record: bytes) -> None:
+        """A profile's record is about to be published: from now on it stands for the profile."""
+        self._stored[user_id] = record
+
+    def committable(self) -> int | None:
+        """The next offset that may be committed: everything below it is in a published list."""
+        return next((owed.first for owed in self.owed.values()), self.next_offset)
+
+    def _cool(self) -> None:
+        for user_id in list(self._hot)[: max(1, self._hot_limit // 10)]:
+            if user_id not in self.owed:  # what is owed is not in its record yet
+                del self._hot[user_id]
+                self.served.pop(user_id, None)

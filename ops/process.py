@@ -1,0 +1,309 @@
+"""One process of Strata: which roles run in it, what they share, how it starts and how it stops."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from importlib.metadata import version
+from typing import Final
+
+import faiss
+from prometheus_client import CollectorRegistry
+
+from consumers.catalogue import Catalogue
+from consumers.client import KafkaConsumerClient
+from consumers.diversion import Diversion
+from consumers.layers import LayersRole
+from consumers.loop import AtLeastOnce, Loop, Stage
+from consumers.metrics import Metrics
+from consumers.neighbours import NeighboursRole
+from consumers.tables import Handler, OpenTables, TableReader
+from consumers.updater import Updater
+from models.encode_queue import EncodeQueue
+from models.encoder import Encoder
+from models.errors import ConfigurationError
+from models.index import ItemIndex
+from models.items import ItemStore
+from models.layer_view import LayerView
+from models.layers import LayerLearner
+from models.neighbours import Neighbours
+from models.recommender import Recommender
+from models.weights import find_model
+from ops.probes import Probes
+from ops.settings import Settings
+from producers.connection import Connection
+from producers.publisher import Publisher
+
+log = logging.getLogger(__name__)
+
+ROLES: Final = ("catalogue", "updater", "neighbours", "layers")
+"""All roles, in the order in which they start."""
+
+_MONITOR_S: Final = 0.5  # how often the encoder's statistics become metrics
+
+
+class Process:
+    """Some roles, a thread each, with one encoder and one HTTP address between them.
+
+    Parameters
+    ----------
+    roles
+        Of :data:`ROLES`.
+    registry
+        Of the metrics; a fresh one where not given.
+
+    Raises
+    ------
+    ConfigurationError
+        If a role is unknown.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        connection: Connection,
+        roles: Sequence[str] = ROLES,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
+        unknown = [role for role in roles if role not in ROLES]
+        if unknown:
+            raise ConfigurationError(f"no such role: {', '.join(unknown)}; the roles are {', '.join(ROLES)}")
+        self.settings = settings
+        self.connection = connection
+        self.roles = [role for role in ROLES if role in roles]
+        self.metrics = Metrics(registry or CollectorRegistry(), version("strata-recommender"))
+        self.stages: dict[str, Stage] = {}
+        self.failure: BaseException | None = None
+        self._stop = threading.Event()
+        self._loops: list[Loop] = []
+        self._publishers: list[Publisher] = []
+        self._threads: list[threading.Thread] = []
+        self._monitor: threading.Thread | None = None
+        self._queue: EncodeQueue | None = None
+        self.probes: Probes | None = None
+
+    # -- start and stop -----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Load, connect, and set the loops going. What fails here fails before a group is joined.
+
+        Raises
+        ------
+        StrataError
+            With what is wrong and what to do.
+        """
+        settings = self.settings
+        self.probes = Probes(
+            self.metrics.registry,
+            live=[self._dead],
+            ready=[self._unready],
+            host=settings.http_host,
+            port=settings.http_port,
+            on_ready=self.metrics.ready.set,
+        )
+        self.probes.start()
+        faiss.omp_set_num_threads(1)  # the cores are the encoder's
+        if {"catalogue", "updater"}.intersection(self.roles):
+            self._queue = EncodeQueue(self.encoder)
+        settings.topics.ensure(self.connection, create=settings.create_topics)
+        make: Mapping[str, Callable[[], Loop]] = {
+            "catalogue": self._catalogue,
+            "updater": self._updater,
+            "neighbours": self._neighbours,
+            "layers": self._layers,
+        }
+        self._loops = [make[role]() for role in self.roles]
+        if self._queue is not None:
+            self._queue.start()
+        self._monitor = threading.Thread(target=self._watch, name="monitor", daemon=True)
+        self._monitor.start()
+        self._threads = [
+            threading.Thread(target=self._run, args=(loop,), name=loop.role, daemon=True) for loop in self._loops
+        ]
+        for thread in self._threads:
+            thread.start()
+        log.info("running %s; metrics and health at %s", ", ".join(self.roles), self.probes.url)
+
+    def stop(self) -> None:
+        """Ask every loop to drain; returns at once."""
+        self._stop.set()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Until the process was asked to stop, or a role failed; True if so."""
+        return self._stop.wait(timeout_s)
+
+    def close(self) -> None:
+        """Stop: drain the loops (inside 30 s), then the encoder, the producers, and the HTTP address.
+
+        Raises
+        ------
+        BaseException
+            What a role failed with, if one did.
+        """
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        if self._monitor is not None:
+            self._monitor.join()
+        if self._queue is not None:
+            self._queue.close()
+        for publisher in self._publishers:
+            publisher.close()
+        if self.probes is not None:
+            self.probes.close()
+        if self.failure is not None:
+            raise self.failure
+
+    @property
+    def ready(self) -> bool:
+        """Whether every role has its partitions and its tables."""
+        return not self._unready()
+
+    def _run(self, loop: Loop) -> None:
+        try:
+            loop.run(self._stop)
+        except BaseException as error:
+            if self.failure is None:
+                self.failure = error
+            log.error("%s stopped: %s", loop.role, error)
+            self._stop.set()  # half a process would look alive and serve stale lists
+
+    def _dead(self) -> str | None:
+        return next(filter(None, (loop.dead() for loop in self._loops)), None)
+
+    def _unready(self) -> str | None:
+        if not self._loops:
+            return "starting"
+        return next(filter(None, (loop.unready() for loop in self._loops)), None)
+
+    def _watch(self) -> None:
+        """Turn the encoder's statistics into metrics; models know no Prometheus."""
+        queue, metrics = self._queue, self.metrics
+        while queue is not None and not self._stop.wait(_MONITOR_S):
+            for outlet in queue.outlets:
+                metrics.encoder_queue.labels(outlet.name).set(outlet.pending)
+            for batch in queue.take_stats():
+                metrics.encoder_batches.inc()
+                metrics.encoder_batch.observe(batch.tokens)
+                metrics.encoder_seconds.observe(batch.seconds)
+                metrics.encoder_errors.inc(batch.failed)
+                for name, inputs in batch.inputs.items():
+                    metrics.encoder_users.labels(name).inc(inputs)
+
+    # -- the roles ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The model, loaded once for all roles."""
+        settings = self.settings
+        encoder = Encoder.load(
+            settings.model,
+            precision=settings.precision,
+            device=settings.device,
+            max_tokens=settings.max_tokens,
+            token_budget=settings.token_budget,
+            sha256=settings.model_sha256,
+            threads=settings.threads,
+        )
+        log.info("encoder %s, %s on %s", encoder.name, encoder.precision, encoder.device)
+        return encoder
+
+    def _outlet_capacity(self) -> int:
+        return self.settings.encoder_queue
+
+    def _catalogue(self) -> Loop:
+        consumer = self._assigned_to("catalogue", self.settings.topics.items)
+        assert self._queue is not None  # noqa: S101 (made in start for this role)
+        outlet = self._queue.outlet(
+            "items", capacity=self._outlet_capacity(), share=self.settings.catalogue_share, on_ready=None
+        )
+        stage = Catalogue(
+            consumer,
+            self.encoder,
+            outlet,
+            self._tables("catalogue"),
+            self.settings.topics,
+            self._diversion("catalogue"),
+            self.metrics,
+            self.settings.catalogue,
+            self.settings.limits,
+        )
+        return self._loop("catalogue", consumer, stage)
+
+    def _updater(self) -> Loop:
+        settings = self.settings
+        consumer = KafkaConsumerClient(self.connection, settings.updater_group, role="updater")
+        consumer.subscribe([settings.topics.clicks])
+        assert self._queue is not None  # noqa: S101 (made in start for this role)
+        outlet = self._queue.outlet("users", capacity=self._outlet_capacity(), share=1 - settings.catalogue_share)
+        items = ItemStore(self.encoder.dimension)
+        recommender = Recommender(
+            items,
+            Neighbours(items),
+            ItemIndex(items, exact_below=settings.index_exact_below, kind=settings.index),
+            LayerView(items),
+            settings.ranking,
+        )
+        stage = Updater(
+            self.encoder,
+            outlet,
+            recommender,
+            self._tables("updater"),
+            settings.topics,
+            self._diversion("updater"),
+            self.metrics,
+            settings.updater,
+        )
+        return self._loop("updater", consumer, stage)
+
+    def _neighbours(self) -> Loop:
+        consumer = self._assigned_to("neighbours", self.settings.topics.profiles)
+        stage = NeighboursRole(
+            Neighbours(ItemStore(0)),
+            self._tables("neighbours"),
+            self.settings.topics,
+            self._diversion("neighbours"),
+            self.metrics,
+            self.settings.neighbours_config,
+        )
+        return self._loop("neighbours", consumer, stage)
+
+    def _layers(self) -> Loop:
+        # name and dimension are on disk: this role needs no model in memory
+        files = find_model(self.settings.model, self.settings.model_sha256)
+        dimension = int(json.loads((files.path / "config.json").read_text())["hidden_size"])
+        consumer = self._assigned_to("layers", self.settings.topics.profiles)
+        stage = LayersRole(
+            LayerLearner(ItemStore(dimension), files.name, self.settings.layer_settings),
+            self._tables("layers"),
+            self.settings.topics,
+            self._diversion("layers"),
+            self.metrics,
+            self.settings.layers_config,
+        )
+        return self._loop("layers", consumer, stage)
+
+    # -- what every role needs ----------------------------------------------------------------------------------
+
+    def _assigned_to(self, role: str, topic: str) -> KafkaConsumerClient:
+        consumer = KafkaConsumerClient(self.connection, role=role)
+        consumer.assign(consumer.partitions(topic))
+        return consumer
+
+    def _tables(self, role: str) -> OpenTables:
+        def open_tables(handlers: Mapping[str, Handler], numbers: Iterable[int] | None = None) -> TableReader:
+            return TableReader.open(self.connection, handlers, self.metrics, role=f"{role}-tables", numbers=numbers)
+
+        return open_tables
+
+    def _diversion(self, role: str) -> Diversion:
+        return Diversion(role, self.settings.topics.dead_letters, self.settings.dead_letter_limits, self.metrics)
+
+    def _loop(self, role: str, consumer: KafkaConsumerClient, stage: Stage) -> Loop:
+        publisher = Publisher(self.connection, limits=self.settings.topics.limits)
+        self._publishers.append(publisher)
+        self.stages[role] = stage
+        return Loop(role, consumer, stage, AtLeastOnce(publisher, consumer), self.metrics)
