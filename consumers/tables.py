@@ -80,6 +80,10 @@ class TableReader:
         """What is being read."""
         return frozenset(self._partitions)
 
+    def available(self, topic: str) -> list[Partition]:
+        """All partitions that a topic has, read or not."""
+        return self._consumer.partitions(topic)
+
     def add(self, partitions: Iterable[Partition]) -> None:
         """Read these too, from their beginning."""
         new = set(partitions) - self._partitions

@@ -1,0 +1,275 @@
+"""``strata``: the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from models.errors import ConfigurationError, StrataError
+from ops import logs
+from ops.settings import Settings, load
+from producers.connection import Connection
+
+log = logging.getLogger(__name__)
+
+app = typer.Typer(
+    name="strata",
+    help="Recommendations that follow a person while they are still on the page.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+topics_app = typer.Typer(help="Strata's topics.", no_args_is_help=True)
+app.add_typer(topics_app, name="topics")
+console = Console()
+
+
+def main() -> None:
+    """The console script: an error of ours is a line that says what to do, not a traceback."""
+    try:
+        app()
+    except ConfigurationError as error:
+        _fail(error, 2)
+    except StrataError as error:
+        _fail(error, 1)
+
+
+def _fail(error: StrataError, code: int) -> None:
+    Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+    sys.exit(code)
+
+
+def settings(**given: Any) -> Settings:
+    """The effective settings, and the log as they want it."""
+    effective = load(**{name: value for name, value in given.items() if value is not None})
+    logs.configure(effective.log_level, effective.log_format)
+    return effective
+
+
+def reachable(effective: Settings) -> Connection:
+    """The cluster that the settings name; the embedded one cannot be meant by a command that only reads."""
+    if not effective.kafka_bootstrap:
+        raise ConfigurationError(
+            "STRATA_KAFKA_BOOTSTRAP is not set, and a fresh embedded broker would be empty: set it to your cluster, or "
+            "to the address that `strata run` or `strata broker` shows"
+        )
+    return effective.connection()
+
+
+@contextlib.contextmanager
+def cluster(effective: Settings) -> Iterator[Connection]:
+    """The cluster that the settings name, or an embedded broker for as long as this lasts."""
+    if effective.kafka_bootstrap:
+        yield effective.connection()
+        return
+    from ops.broker import EmbeddedBroker
+
+    with EmbeddedBroker(effective.broker_port) as broker:
+        log.info("STRATA_KAFKA_BOOTSTRAP is not set: an embedded broker (in memory) runs at %s", broker.bootstrap)
+        yield effective.connection(broker.bootstrap)
+
+
+@contextlib.contextmanager
+def until_stopped() -> Iterator[threading.Event]:
+    """An event that SIGTERM and Ctrl-C set; a second Ctrl-C ends at once."""
+    stop = threading.Event()
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(min=15, help="How long to run after set-up, s.")] = 120,
+    rate: Annotated[
+        float | None, typer.Option(help="Clicks a second; half of what this machine encodes if not given.")
+    ] = None,
+) -> None:
+    """Show the main job live: real clicks in, refreshed lists out."""
+    from ops.demo import Demo
+
+    effective = settings(http_port=0, log_level="warning")
+    with until_stopped() as stop:
+        Demo(effective, seconds=seconds, rate=rate, console=console).run(stop)
+
+
+@app.command()
+def run(
+    roles: Annotated[
+        list[str] | None, typer.Argument(help="catalogue, updater, neighbours, layers; all if none.")
+    ] = None,
+) -> None:
+    """Run all roles in one process, or the named ones."""
+    from ops.process import ROLES, Process
+
+    effective = settings()
+    with until_stopped() as stop, cluster(effective) as connection:
+        process = Process(effective, connection, roles or ROLES)
+        try:
+            process.start()
+            while not stop.is_set() and not process.wait(0.2):
+                pass
+            log.info("stopping: finishing what is in flight")
+        finally:
+            process.close()
+
+
+@topics_app.command("create")
+def topics_create() -> None:
+    """Create the topics that are missing, and check the others."""
+    effective = settings()
+    there = effective.topics.ensure(reachable(effective))
+    table = Table("topic", "partitions")
+    for name, partitions in there.items():
+        table.add_row(name, str(partitions))
+    console.print(table)
+
+
+@app.command()
+def replay(
+    data: Annotated[
+        str, typer.Option(help="Folder with items.jsonl.gz and clicks.jsonl.gz, or a name such as completejourney.")
+    ],
+    speed: Annotated[str, typer.Option(help="Times real time, or max.")] = "1",
+    rate: Annotated[float | None, typer.Option(help="Clicks a second, evenly, in place of a speed.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only so many clicks.")] = None,
+    items: Annotated[bool, typer.Option(help="Send the catalogue first.")] = True,
+    restamp: Annotated[bool, typer.Option(help="Stamp clicks with the present time.")] = True,
+) -> None:
+    """Send a data set to the topics as a live stream."""
+    from ops.datasets import dataset
+    from producers.publisher import Publisher
+    from producers.replay import Pace, by_first_click, replay_clicks, replay_items
+
+    effective = settings()
+    try:
+        pace = Pace(speed="max" if speed == "max" else float(speed), rate=rate)
+    except ValueError:
+        raise ConfigurationError(f"--speed {speed}: a number (times real time), or max") from None
+    connection = reachable(effective)
+    source, topics = dataset(data), effective.topics
+    topics.ensure(connection, create=effective.create_topics)
+    clicks = list(source.clicks(limit))
+    publisher = Publisher(connection, limits=topics.limits)
+    with until_stopped() as stop, _progress() as progress:
+        catalogue = by_first_click(source.items(), clicks) if items else []
+        bars = {
+            "items": progress.add_task("items", total=len(catalogue), visible=items),
+            "clicks": progress.add_task("clicks", total=len(clicks)),
+        }
+
+        def advance(what: str, done: int) -> None:
+            progress.update(bars[what], completed=done)
+
+        replay_items(catalogue, publisher, topics, advance)
+        replay_clicks(clicks, publisher, topics, pace, restamp=restamp, stop=stop, progress=advance)
+    publisher.close()
+
+
+@app.command()
+def evaluate(
+    data: Annotated[
+        str, typer.Option(help="Folder with items.jsonl.gz and clicks.jsonl.gz, or a name such as movielens-100k.")
+    ],
+    warm_up: Annotated[
+        float, typer.Option(min=0, max=0.95, help="Share of the clicks learned before the first is asked.")
+    ] = 0.2,
+    seed: Annotated[int, typer.Option(help="Of the order among clicks of one moment.")] = 7,
+    limit: Annotated[int | None, typer.Option(help="Only so many clicks.")] = None,
+    encode_users: Annotated[
+        bool, typer.Option(help="Re-encode users through BERT, as the live system does (slow).")
+    ] = False,
+) -> None:
+    """Measure list quality on a data set, without Kafka: each click is asked for, then learned."""
+    from ops import evaluate as evaluation
+
+    effective = settings(log_level="warning")
+    outcomes = [
+        evaluation.evaluate(
+            data,
+            warm_up=warm_up,
+            ties=ties,
+            seed=seed,
+            limit=limit,
+            model=effective.model,
+            encode_users=encode_users,
+            config=effective.ranking,
+        )
+        for ties in ("shuffle", "keep")
+    ]
+    evaluation.show(outcomes, console)
+
+
+@app.command()
+def recommend(user: Annotated[str, typer.Argument(help="User id.")]) -> None:
+    """Print a user's newest list with its reasons, from the output topic."""
+    from ops import reading
+
+    effective = settings()
+    console.print(reading.list_table(reading.recommendation(reachable(effective), effective.topics, user)))
+
+
+@app.command()
+def layers() -> None:
+    """Print the interest layers."""
+    from ops import reading
+
+    effective = settings()
+    console.print(reading.layer_tree(reading.layers(reachable(effective), effective.topics)))
+
+
+@app.command()
+def config(
+    markdown: Annotated[bool, typer.Option(help="Names, defaults and meanings, as in the README.")] = False,
+) -> None:
+    """Print the effective settings, secrets masked."""
+    if markdown:
+        print(Settings.table())
+        return
+    table = Table("setting", "value", "meaning")
+    for row in load().shown():
+        table.add_row(*row)
+    console.print(table)
+
+
+@app.command()
+def broker(
+    port: Annotated[int | None, typer.Option(help="Port; STRATA_BROKER_PORT if not given, 9092 if neither.")] = None,
+) -> None:
+    """Run the embedded broker alone, in memory, until Ctrl-C."""
+    from ops.broker import EmbeddedBroker
+
+    effective = settings()
+    with (
+        until_stopped() as stop,
+        EmbeddedBroker(port if port is not None else effective.broker_port or 9092) as embedded,
+    ):
+        console.print(f"[bold]STRATA_KAFKA_BOOTSTRAP={embedded.bootstrap}[/]", highlight=False)
+        while not stop.wait(0.5):
+            pass
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description:>7}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )

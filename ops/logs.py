@@ -1,0 +1,47 @@
+"""One log for all rooms: they use the standard library's loggers, and structlog renders what they say."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Literal
+
+import structlog
+
+_QUIET = ("kafka", "transformers", "httpx", "faiss.loader")
+"""Libraries whose everyday news would drown ours."""
+
+
+def configure(level: str = "info", format: Literal["auto", "console", "json"] = "auto", stream: Any = None) -> None:  # noqa: A002
+    """Log to standard error from now on.
+
+    Parameters
+    ----------
+    level
+        Least severity.
+    format
+        ``console`` for people, ``json`` a line for machines; ``auto`` by whether standard error is a terminal.
+    """
+    stream = stream or sys.stderr
+    console = format == "console" or (format == "auto" and stream.isatty())
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
+    ]
+    last: list[Any] = (
+        [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        if console
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.ERROR)
