@@ -184,6 +184,28 @@ def run(
     return outcome
 
 
+def asked(system: System, block: Sequence[list[Click]]) -> tuple[list[Profile], list[int]]:
+    """The clicks of a block whose item is new to its user: the profile as it stands before each, and the item's row."""
+    scratch: dict[str, Profile] = {}
+    profiles: list[Profile] = []
+    targets: list[int] = []
+    for group in block:
+        for click in group:
+            profile = scratch.get(click.user_id)
+            if profile is None:
+                profile = scratch[click.user_id] = _copy(system.profile(click.user_id))
+            row = system.items.row(click.item_id)
+            if system.items.encoded[row] and int(system.items.hashes[row]) not in profile.seen:
+                profiles.append(_copy(profile))
+                targets.append(row)
+        for click in group:
+            profile = scratch[click.user_id]
+            profile.apply(click, profile.applied + 1, system.items)
+    if profiles:
+        system.place(profiles)
+    return profiles, targets
+
+
 def _ask(
     system: System,
     block: Sequence[list[Click]],
@@ -195,60 +217,47 @@ def _ask(
     whole: bool,
 ) -> None:
     """Look for each click of a block, if its item is new to its user, in the lists made just before it."""
-    scratch: dict[str, Profile] = {}
-    asked: list[Profile] = []
-    targets: list[int] = []
-    for group in block:
-        for click in group:
-            profile = scratch.get(click.user_id)
-            if profile is None:
-                profile = scratch[click.user_id] = _copy(system.profile(click.user_id))
-            row = system.items.row(click.item_id)
-            if system.items.encoded[row] and int(system.items.hashes[row]) not in profile.seen:
-                asked.append(_copy(profile))
-                targets.append(row)
-                outcome.users.append(numbers.setdefault(click.user_id, len(numbers)))
-        for click in group:
-            profile = scratch[click.user_id]
-            profile.apply(click, profile.applied + 1, system.items)
-    if not asked:
+    profiles, targets = asked(system, block)
+    if not profiles:
         return
-    system.place(asked)
+    outcome.users.extend(numbers.setdefault(profile.user_id, len(numbers)) for profile in profiles)
     now = block[-1][-1].ts
-    lists = system.recommender.recommend(asked, now, CUTOFF)
+    lists = system.recommender.recommend(profiles, now, CUTOFF)
     blend = outcome.methods[BLEND]
     for ranked, target in zip(lists, targets, strict=True):
         blend.ranks.append(ranked.rows.index(target) if target in ranked.rows else MISS)
         if whole:
             blend.shown.update(ranked.rows)
-    histories = Histories.of(asked)
+    histories = Histories.of(profiles)
     outcome.buckets.extend(histories.buckets.tolist())
     if counts is None:
         return
     filters = system.recommender.filters
-    blocked = np.tile(~filters.offered(now), (len(asked), 1))
-    blocked.ravel()[filters.seen(asked, now)] = True
-    for name, values in _alone(system, asked, histories, counts, done):
+    blocked = np.tile(~filters.offered(now), (len(profiles), 1))
+    blocked.ravel()[filters.seen(profiles, now)] = True
+    for name, values in _alone(system, profiles, histories, counts, done):
         scores = np.where(blocked, -np.inf, values)
         _rank(outcome.methods[name], scores, np.array(targets), whole)
 
 
 def _alone(
-    system: System, asked: Sequence[Profile], histories: Histories, counts: DecayedCounts, done: int
+    system: System, profiles: Sequence[Profile], histories: Histories, counts: DecayedCounts, done: int
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Each scorer's value of every item, [b, n] or [n]."""
     rec, n = system.recommender, len(system.items)
-    vectors = np.stack([np.zeros(system.items.dimension, np.float32) if p.vector is None else p.vector for p in asked])
+    vectors = np.stack(
+        [np.zeros(system.items.dimension, np.float32) if p.vector is None else p.vector for p in profiles]
+    )
     yield CO, system.neighbours.scores(histories.rows, histories.decay) * system.neighbours.damping(0.5)
     membership = system.view.membership(vectors)
     every = np.arange(n)
-    yield LAYERS, np.stack([system.view.scores(membership, user, every) for user in range(len(asked))])
+    yield LAYERS, np.stack([system.view.scores(membership, user, every) for user in range(len(profiles))])
     yield TEXT, rec.index.scores(vectors)
     rows, decayed, _ = counts.group(0, done)
     for half_life, column in zip(HALF_LIVES, decayed, strict=True):
         values = np.zeros(n, np.float32)
         values[rows] = column
-        yield popularity(half_life), np.broadcast_to(values, (len(asked), n))
+        yield popularity(half_life), np.broadcast_to(values, (len(profiles), n))
 
 
 def _rank(measures: Measures, scores: NDArray[np.float32], targets: NDArray[np.int64], whole: bool) -> None:
