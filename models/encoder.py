@@ -79,7 +79,7 @@ class Encoder:
         self.max_tokens = tokenizer.limit
         self.token_budget = token_budget or _TOKEN_BUDGET[device]
         self.dimension = int(model.config.hidden_size)
-        self._model = model
+        self.model = model
         self._vocabulary = int(model.config.vocab_size)
         self._first_position = _first_position(model)
 
@@ -194,7 +194,7 @@ class Encoder:
     def _encode(self, texts: Sequence[Tokens]) -> NDArray[np.float32]:
         lacking = self._fewest_tokens() - sum(map(len, texts))
         rows = [*texts, *[texts[0][:1]] * lacking]
-        hidden, runs = packed.token_vectors(self._model, rows, self._first_position, self.device)
+        hidden, runs = packed.token_vectors(self.model, rows, self._first_position, self.device)
         pooled = torch.cat([self._pool(hidden[r.start : r.end].unflatten(0, (r.texts, r.length))) for r in runs])
         unit: NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()
         return unit[: len(texts)]
