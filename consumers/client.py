@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 Partition = tuple[str, int]
 """Topic and partition number."""
 
+_END_S: Final = 30.0
+
 _MOVED_ON: Final = (
     CommitFailedError,
     FencedInstanceIdError,
@@ -159,6 +161,7 @@ class KafkaConsumerClient:
         role: str = "consumer",
         isolation: Literal["read_committed", "read_uncommitted"] = "read_committed",
     ) -> None:
+        self._connection = connection
         self._bootstrap = connection.bootstrap
         self._group = group
         self._lock = threading.Lock()
@@ -187,9 +190,17 @@ class KafkaConsumerClient:
         self._consumer = connection.open(lambda: KafkaConsumer(**settings))
 
     def subscribe(self, topics: Sequence[str]) -> None:
-        """Join the group for these topics. Partitions arrive through :meth:`rebalances` once :meth:`poll` runs."""
+        """Join the group for these topics. Partitions arrive through :meth:`rebalances` once :meth:`poll` runs.
+
+        Raises
+        ------
+        TopicMissing
+            If there is none of that name: the group would wait for it in silence.
+        """
         if self._group is None:
             raise BrokerError("this consumer belongs to no group: assign partitions to it")
+        for topic in topics:
+            self.partitions(topic)
         self._consumer.subscribe(list(topics), listener=_Listener(self))
 
     def assign(self, partitions: Iterable[Partition]) -> None:
@@ -272,7 +283,7 @@ class KafkaConsumerClient:
             )  # fmt: skip
             return None
         latest = self._group is not None and self._group.first_start == "latest"
-        return self._log_end(where) if latest else None
+        return self._log_end((where.topic, where.partition)) if latest else None
 
     def pause(self, partitions: Iterable[Partition]) -> None:
         """See :class:`Consumer`."""
@@ -340,20 +351,20 @@ class KafkaConsumerClient:
     def _pause(self, partitions: Iterable[Partition]) -> None:
         self._consumer.pause(*(TopicPartition(*partition) for partition in partitions))
 
-    def _log_end(self, where: Any) -> int:
+    def _log_end(self, partition: Partition) -> int:
         """The end of a partition by a fetch: the embedded broker's own answer to that question is wrong."""
-        self._consumer.seek_to_beginning(where)
-        self._consumer.resume(where)
-        others = [TopicPartition(*p) for p in self._assigned if p != tuple(where)]
-        paused_before = self._consumer.paused()
-        self._consumer.pause(*others)
-        deadline = time.monotonic() + 30
-        while (end := self._consumer.highwater(where)) is None:
-            if time.monotonic() > deadline:
-                raise BrokerError(f"the end of {where.topic}-{where.partition} could not be read within 30 s")
-            self._consumer.poll(timeout_ms=100)
-        self._consumer.resume(*(p for p in others if p not in paused_before))
-        return int(end)
+        reader = KafkaConsumerClient(self._connection, role="end")
+        try:
+            reader.assign([partition])
+            reader.start(partition)
+            deadline = time.monotonic() + _END_S
+            while (end := reader.highwater(partition)) is None:
+                if time.monotonic() > deadline:
+                    raise BrokerError(f"{partition[0]}-{partition[1]} did not tell its end within {_END_S:.0f} s")
+                reader.poll(0.1, 1)
+            return end
+        finally:
+            reader.close()
 
     def _out_of_range(self, positions: Mapping[Any, int]) -> BrokerError:
         where = list(positions)

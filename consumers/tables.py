@@ -70,9 +70,13 @@ class TableReader:
         """
         reader = cls(KafkaConsumerClient(connection, role=role), handlers, metrics)
         wanted = None if numbers is None else set(numbers)
-        reader.add(
-            p for topic in handlers for p in reader._consumer.partitions(topic) if wanted is None or p[1] in wanted
-        )
+        try:
+            reader.add(
+                p for topic in handlers for p in reader._consumer.partitions(topic) if wanted is None or p[1] in wanted
+            )
+        except BaseException:
+            reader.close()
+            raise
         return reader
 
     @property

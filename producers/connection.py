@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar
 
-from kafka.errors import KafkaError
+from kafka.errors import KafkaConnectionError, KafkaError
 
 from producers.errors import BrokerUnavailable
 
@@ -50,10 +50,15 @@ class Connection:
     attempts: int = 6
     """How often a connection is tried before giving up; between attempts .5, 1, 2, 4, 8, 8 … s."""
 
+    @property
+    def servers(self) -> list[str]:
+        """The addresses one by one."""
+        return [server.strip() for server in self.bootstrap.split(",") if server.strip()]
+
     def client(self, role: str) -> dict[str, Any]:
         """Keyword arguments for any client of kafka-python; ``role`` tells its log lines and quotas apart."""
         settings: dict[str, Any] = {
-            "bootstrap_servers": [server.strip() for server in self.bootstrap.split(",") if server.strip()],
+            "bootstrap_servers": self.servers,
             "client_id": f"{self.client_id}-{role}",
             "security_protocol": self.security_protocol,
             "bootstrap_timeout_ms": int(self.connect_timeout_s * 1000),
@@ -92,6 +97,9 @@ class Connection:
         try:
             for attempt in range(1, self.attempts + 1):
                 try:
+                    # A client that cannot connect leaves its IO thread behind, so none is made for an absent broker.
+                    if not any(_listens(server) for server in self.servers):
+                        raise KafkaConnectionError("connection refused")
                     return make()
                 except (KafkaError, OSError) as error:
                     if attempt == self.attempts:
@@ -107,8 +115,7 @@ class Connection:
         raise AssertionError("attempts is at least 1")
 
     def _explain(self, error: BaseException, last: str) -> str:
-        listening = [server for server in self.bootstrap.split(",") if _listens(server.strip())]
-        if not listening:
+        if not any(_listens(server) for server in self.servers):
             cause = "nothing listens there: is the broker running, and are the address and port right?"
         elif self.security_protocol == "PLAINTEXT":
             cause = "something listens, but it is not a plain Kafka listener: does the broker want TLS or SASL?"

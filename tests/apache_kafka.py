@@ -34,6 +34,7 @@ share.coordinator.state.topic.min.isr=1
 default.replication.factor=1
 min.insync.replicas=1
 group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
 log.cleaner.dedupe.buffer.size=8388608
 log.cleaner.threads=1
 log.cleaner.backoff.ms=500
@@ -58,9 +59,7 @@ class ApacheKafka:
         self._folder = tempfile.TemporaryDirectory(prefix="strata-kafka-")
         self.port, controller = _free_ports(2)
         self._properties = Path(self._folder.name) / "server.properties"
-        self._properties.write_text(
-            PROPERTIES.format(port=self.port, controller=controller, folder=self._folder.name)
-        )
+        self._properties.write_text(PROPERTIES.format(port=self.port, controller=controller, folder=self._folder.name))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

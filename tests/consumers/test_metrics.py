@@ -1,0 +1,76 @@
+"""Metric names follow the conventions, whoever adds one."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.metrics import MetricWrapperBase
+
+from consumers.metrics import Metrics
+
+UNITS = ("seconds", "bytes", "ratio", "total", "tokens", "users", "offsets", "info", "ready", "error")
+
+
+def every(metrics: Metrics) -> dict[str, MetricWrapperBase]:
+    return {name: m for name, m in vars(metrics).items() if isinstance(m, MetricWrapperBase)}
+
+
+def test_names_have_the_prefix_and_a_base_unit(metrics: Metrics) -> None:
+    for metric in metrics.registry.collect():
+        name = metric.name + ("_total" if metric.type == "counter" else "")
+        assert name.startswith("strata_")
+        assert name.rsplit("_", 1)[-1] in UNITS or metric.type == "info", name
+        assert not any(word in name for word in ("milli", "_ms", "percent", "_age"))
+
+
+def test_total_stands_on_counters_and_nowhere_else(metrics: Metrics) -> None:
+    for metric in metrics.registry.collect():
+        assert not metric.name.endswith("_total")
+        samples = [s.name for s in metric.samples if s.name.endswith("_total")]
+        assert metric.type == "counter" or not samples
+
+
+def test_every_metric_has_a_sentence(metrics: Metrics) -> None:
+    for metric in metrics.registry.collect():
+        assert metric.documentation.endswith("."), metric.name
+        assert " " in metric.documentation
+
+
+def test_no_user_and_no_item_is_a_label(metrics: Metrics) -> None:
+    allowed = {"role", "kind", "topic", "partition", "stage", "encoded", "arm", "outlet", "layer", "level", "outcome"}
+    for name, metric in every(metrics).items():
+        assert set(metric._labelnames) <= allowed, name
+
+
+@pytest.mark.parametrize(
+    ("failures", "attempts"),
+    [
+        ("encoder_errors", "encoder_batches"), ("publish_failures", "publishes"), ("commit_failures", "commits"),
+        ("dead_letters", "consumed"), ("table_errors", "table_records"), ("hits", "hit_attempts"),
+        ("layer_changes", "layer_updates"),
+    ],
+)  # fmt: skip
+def test_a_failure_counter_stands_beside_its_attempts(metrics: Metrics, failures: str, attempts: str) -> None:
+    assert {failures, attempts} <= every(metrics).keys()
+
+
+def test_lag_has_seconds_only_while_there_is_lag(metrics: Metrics) -> None:
+    where = {"role": "r", "topic": "clicks", "partition": "3"}
+
+    def seconds() -> float | None:
+        return metrics.registry.get_sample_value("strata_lag_seconds", where)
+
+    metrics.lag("r", ("clicks", 3), 5, 0)
+    assert (seconds() or 0) > 1e9
+    metrics.lag("r", ("clicks", 3), 0, 0)
+    assert seconds() == 0
+    metrics.forget_lag("r", ("clicks", 3))
+    metrics.forget_lag("r", ("clicks", 3))
+    assert seconds() is None
+
+
+def test_it_can_be_scraped(metrics: Metrics) -> None:
+    metrics.layer_sizes({"3.5": 0.25})
+    text = generate_latest(metrics.registry).decode()
+    assert 'strata_layer_size_ratio{layer="3.5"} 0.25' in text
+    assert 'strata_build_info{version="0"} 1.0' in text

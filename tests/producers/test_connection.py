@@ -1,0 +1,82 @@
+"""An ordinary bad day: nobody answers, or somebody else does."""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+import pytest
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaTimeoutError
+
+from producers.connection import Connection
+from producers.errors import BrokerUnavailable
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_an_absent_broker_is_told_with_address_and_cause_after_the_last_attempt() -> None:
+    connection = Connection(bootstrap=f"127.0.0.1:{free_port()}", connect_timeout_s=0.3, attempts=3)
+    waits: list[float] = []
+    with pytest.raises(BrokerUnavailable) as failure:
+        connection.open(lambda: KafkaAdminClient(**connection.client("test")), sleep=waits.append)
+    assert connection.bootstrap in str(failure.value)
+    assert "nothing listens there" in str(failure.value)
+    assert "3 attempt" in str(failure.value)
+    assert len(waits) == 2
+    assert waits[0] < waits[1]
+
+
+def test_a_broker_that_comes_late_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    port = free_port()
+    connection = Connection(bootstrap=f"127.0.0.1:{port}")
+    waits: list[float] = []
+    servers: list[socket.socket] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            servers.append(socket.create_server(("127.0.0.1", port)))
+
+    with caplog.at_level(logging.WARNING):
+        assert connection.open(lambda: "client", sleep=sleep) == "client"
+    servers[0].close()
+    assert "attempt 2 of 6" in caplog.text
+
+
+def test_something_else_at_the_address_is_told_apart(caplog: pytest.LogCaptureFixture) -> None:
+    def make() -> None:
+        logging.getLogger("kafka.net").error("SASL authentication failed")
+        raise KafkaTimeoutError("Unable to bootstrap")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        plain = Connection(bootstrap=address, attempts=1)
+        with pytest.raises(BrokerUnavailable, match="does the broker want TLS or SASL") as failure:
+            plain.open(make)
+        assert "SASL authentication failed" in str(failure.value)
+        secured = Connection(bootstrap=address, attempts=1, security_protocol="SASL_SSL", password="hush", username="u")
+        with pytest.raises(BrokerUnavailable, match="user name and password"):
+            secured.open(make)
+
+
+def test_secrets_are_not_in_the_description() -> None:
+    connection = Connection(bootstrap="b:1", username="u", password="hush-1", ssl_key_password="hush-2")
+    assert "hush" not in repr(connection)
+    assert "hush" not in str(connection.client("role"))  # PLAINTEXT sends no password
+
+
+def test_security_reaches_the_client() -> None:
+    settings = Connection(
+        bootstrap="a:1, b:2", security_protocol="SASL_SSL", sasl_mechanism="SCRAM-SHA-512", username="u", password="p",
+        ssl_ca="/ca.pem",
+    ).client("role")  # fmt: skip
+    assert settings["bootstrap_servers"] == ["a:1", "b:2"]
+    assert settings["sasl_mechanism"] == "SCRAM-SHA-512"
+    assert (settings["sasl_plain_username"], settings["sasl_plain_password"]) == ("u", "p")
+    assert settings["ssl_cafile"] == "/ca.pem"
+    assert not set(settings) - set(KafkaAdminClient.DEFAULT_CONFIG)

@@ -1,0 +1,73 @@
+"""A message that cannot be used is kept as it was, with the reason; and not too many of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from models.errors import InvalidEvent
+from producers.dead_letters import DeadLetterLimits, dead_letter
+from producers.errors import DeadLetterLimitExceeded
+from producers.publisher import Message
+
+
+def letter(error: Exception, key: bytes | None = b"k", value: bytes | None = b"\xff\x00v") -> Message:
+    return dead_letter("clicks", 3, 2**40, 1_700_000_000_123, key, value, [("traceparent", b"00-a")], error, "dead")
+
+
+def test_key_value_and_headers_stay_byte_for_byte() -> None:
+    message = letter(InvalidEvent("value: not UTF-8"))
+    assert (message.topic, message.key, message.value) == ("dead", b"k", b"\xff\x00v")
+    assert ("traceparent", b"00-a") in message.headers
+
+
+def test_the_headers_say_where_and_why_as_spring_reads_them() -> None:
+    headers = dict(letter(InvalidEvent("ts: missing", "validate")).headers)
+    assert headers["strata-error-stage"] == b"validate"
+    assert headers["strata-error-class"] == b"InvalidEvent"
+    assert headers["strata-error-message"] == b"ts: missing"
+    assert headers["kafka_dlt-original-topic"] == b"clicks"
+    assert headers["kafka_dlt-original-partition"] == b"\x00\x00\x00\x03"
+    assert int.from_bytes(headers["kafka_dlt-original-offset"], "big") == 2**40
+    assert int.from_bytes(headers["kafka_dlt-original-timestamp"], "big") == 1_700_000_000_123
+
+
+def test_an_error_that_may_hold_payload_is_told_by_its_class_alone() -> None:
+    headers = dict(letter(ValueError("secret of user 7")).headers)
+    assert headers["strata-error-class"] == b"ValueError"
+    assert b"secret" not in headers["strata-error-message"]
+
+
+def test_a_reason_cannot_break_a_terminal_or_a_header() -> None:
+    reason = dict(letter(InvalidEvent("a\n\x1b[31m\ud800" + "x" * 10_000)).headers)["strata-error-message"]
+    assert len(reason) <= 500
+    assert reason.startswith(b"a??[31m?x")
+
+
+def test_a_null_value_stays_null_where_it_can_be_written() -> None:
+    assert letter(InvalidEvent("value: null"), value=None).value is None
+    assert letter(InvalidEvent("value: null"), key=None, value=None).value == b""
+
+
+def test_one_bad_message_among_many_stops_nothing() -> None:
+    limits = DeadLetterLimits(share=0.5, window=10, consecutive=5)
+    for number in range(1_000):
+        limits.observe(number % 3 == 0)
+
+
+def test_too_many_in_a_row_stop_the_worker() -> None:
+    limits = DeadLetterLimits(share=1, consecutive=5)
+    for _ in range(5):
+        limits.observe(True)
+    with pytest.raises(DeadLetterLimitExceeded, match="in a row"):
+        limits.observe(True)
+
+
+def test_too_large_a_share_stops_the_worker_once_there_is_a_share() -> None:
+    limits = DeadLetterLimits(share=0.5, window=10, consecutive=100)
+    for number in range(10):
+        limits.observe(number % 2 == 0)
+    limits.observe(False)
+    limits.observe(True)  # five of the last ten: half is allowed
+    limits.observe(True)
+    with pytest.raises(DeadLetterLimitExceeded, match="of the last 10"):
+        limits.observe(True)

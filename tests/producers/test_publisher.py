@@ -1,0 +1,192 @@
+"""What the publisher promises: everything acknowledged, or it says what was not."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+import pytest
+from kafka import KafkaProducer
+from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
+
+from consumers.client import Record
+from consumers.tables import TableReader
+from producers.connection import Connection
+from producers.errors import PublishFailed
+from producers.publisher import Message, Publisher
+from producers.topics import LAYERS_BYTES, MESSAGE_BYTES, Topics
+
+
+def read(connection: Connection, topic: str) -> list[Record]:
+    records: list[Record] = []
+    reader = TableReader.open(connection, {topic: records.append})
+    reader.catch_up(30)
+    reader.close()
+    return records
+
+
+def test_messages_arrive_as_they_were(broker: Connection, topics: Topics, publisher: Publisher) -> None:
+    headers = (("traceparent", b"00-ab"), ("empty", b""))
+    publisher.publish(
+        [
+            Message(topics.profiles, b"u1", b"value", 1, headers),
+            Message(topics.profiles, b"u1", None, 1),
+            Message(topics.profiles, None, b"", 0),
+        ]
+    )
+    got = {(r.partition, r.offset): (r.key, r.value, r.headers) for r in read(broker, topics.profiles)}
+    assert got == {
+        (1, 0): (b"u1", b"value", headers),
+        (1, 1): (b"u1", None, ()),
+        (0, 0): (None, b"", ()),
+    }
+
+
+def test_messages_of_a_key_keep_their_order_and_their_partition(
+    broker: Connection, topics: Topics, publisher: Publisher
+) -> None:
+    publisher.publish(Message(topics.clicks, b"u%d" % (n % 7), b"%d" % n) for n in range(12_000))
+    by_key: dict[bytes | None, list[Record]] = {}
+    for record in sorted(read(broker, topics.clicks), key=lambda r: r.offset):
+        by_key.setdefault(record.key, []).append(record)
+    assert sum(map(len, by_key.values())) == 12_000
+    for records in by_key.values():
+        assert len({r.partition for r in records}) == 1
+        numbers = [int(r.value or b"") for r in records]
+        assert numbers == sorted(numbers)
+
+
+def test_a_message_too_long_is_refused_by_name_before_anything_is_sent(
+    broker: Connection, topics: Topics, publisher: Publisher
+) -> None:
+    long = Message(topics.profiles, b"u2", bytes(MESSAGE_BYTES + 1))
+    with pytest.raises(PublishFailed, match="more than the") as failure:
+        publisher.publish([Message(topics.profiles, b"u1", b"fine"), long])
+    assert [message for message, _ in failure.value.refused] == [long]
+    assert not failure.value.retriable
+    assert read(broker, topics.profiles) == []
+    publisher.publish([Message(topics.profiles, b"u1", b"fine")])  # and the publisher is as good as new
+    assert len(read(broker, topics.profiles)) == 1
+
+
+def test_the_largest_layers_fit(broker: Connection, topics: Topics, publisher: Publisher) -> None:
+    import random
+
+    value = random.Random(0).randbytes(LAYERS_BYTES - 1_000)  # as good as incompressible
+    publisher.publish([Message(topics.layers, b"tree", value)])
+    assert [r.value for r in read(broker, topics.layers)] == [value]
+
+
+@pytest.mark.kafka
+def test_a_message_that_the_broker_refuses_is_told_and_the_others_are_published(
+    kafka: Connection, topics: Topics
+) -> None:
+    """One refused batch leaves an idempotent producer failing for ever: it is replaced."""
+    import random
+
+    topics.ensure(kafka)
+    loose = Publisher(kafka, limits={topics.profiles: 4_000_000})  # more than the broker takes
+    try:
+        long = Message(topics.profiles, b"u", random.Random(0).randbytes(2_000_000), 0)
+        messages = [Message(topics.profiles, b"u%d" % n, b"x" * 100, 0) for n in range(20)]
+        with pytest.raises(PublishFailed) as failure:
+            loose.publish([*messages[:10], long, *messages[10:]])
+        assert [message for message, _ in failure.value.refused] == [long]
+        loose.publish([Message(topics.profiles, b"after", b"x", 0)])
+        assert {r.key for r in read(kafka, topics.profiles)} == {m.key for m in messages} | {b"after"}
+    finally:
+        loose.close()
+
+
+class Future:
+    def __init__(self, exception: Exception | None, done: bool = True) -> None:
+        self.exception = exception
+        self.is_done = done
+
+
+class FakeProducer:
+    """Fails those values that the test names, and once poisoned everything."""
+
+    made: ClassVar[list[FakeProducer]] = []
+
+    def __init__(self, behave: Callable[[bytes], Exception | None], **settings: Any) -> None:
+        self.behave = behave
+        self.settings = settings
+        self.sent: list[bytes] = []
+        self.poison: Exception | None = None
+        self.closed = False
+        FakeProducer.made.append(self)
+
+    def send(self, topic: str, value: bytes, key: bytes, headers: Any, partition: Any) -> Future:
+        error = self.poison or self.behave(value)
+        if error and not getattr(error, "retriable", False):
+            self.poison = error
+        if not error:
+            self.sent.append(value)
+        return Future(error)
+
+    def flush(self, timeout: float) -> None:
+        pass
+
+    def close(self, timeout: float) -> None:
+        self.closed = True
+
+
+Fake = Callable[[Callable[[bytes], Exception | None]], Publisher]
+
+
+@pytest.fixture
+def made() -> list[FakeProducer]:
+    FakeProducer.made = []
+    return FakeProducer.made
+
+
+@pytest.fixture
+def fake() -> Iterator[Fake]:
+    """Makes a publisher on fake producers. Something must listen at the address, or none would be made."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connection = Connection(bootstrap=f"127.0.0.1:{server.getsockname()[1]}")
+        yield lambda behave: Publisher(connection, make=lambda **s: FakeProducer(behave, **s))
+
+
+def messages(*values: bytes) -> list[Message]:
+    return [Message("t", b"k", value) for value in values]
+
+
+def test_a_poisoned_producer_is_replaced_and_only_the_bad_message_is_refused(
+    made: list[FakeProducer], fake: Fake
+) -> None:
+    publisher = fake(lambda value: MessageSizeTooLargeError() if value == b"bad" else None)
+    with pytest.raises(PublishFailed) as failure:
+        publisher.publish(messages(b"1", b"bad", b"2", b"3"))
+    assert [message.value for message, _ in failure.value.refused] == [b"bad"]
+    assert sorted(value for producer in made for value in producer.sent) == [b"1", b"2", b"3"]
+    assert all(producer.closed for producer in made[:-1])
+    assert made[-1].poison is None
+    publisher.publish(messages(b"4"))
+
+
+def test_a_failure_of_the_moment_may_be_tried_again(made: list[FakeProducer], fake: Fake) -> None:
+    errors: list[Exception] = [KafkaTimeoutError("no answer")]
+    publisher = fake(lambda value: errors.pop() if errors else None)
+    with pytest.raises(PublishFailed) as failure:
+        publisher.publish(messages(b"1", b"2"))
+    assert failure.value.retriable
+    assert failure.value.refused == ()
+    publisher.publish(messages(b"1", b"2"))
+
+
+def test_a_missing_acknowledgement_is_a_failure(made: list[FakeProducer], fake: Fake) -> None:
+    publisher = fake(lambda value: None)
+    made[0].send = lambda *a: Future(None, done=False)  # type: ignore[method-assign]
+    with pytest.raises(PublishFailed, match="no acknowledgement") as failure:
+        publisher.publish(messages(b"1"))
+    assert failure.value.retriable
+
+
+def test_the_producer_waits_for_all_replicas_and_is_idempotent(made: list[FakeProducer], fake: Fake) -> None:
+    fake(lambda value: None)
+    assert made[0].settings["acks"] == "all"
+    assert made[0].settings["enable_idempotence"] is True
+    assert not set(made[0].settings) - set(KafkaProducer.DEFAULT_CONFIG)
