@@ -137,13 +137,22 @@ class NeighboursRole:
         rows = list(self._dirty)[: self._config.publish_rows]
         ids, topic = self._items.ids, self._topics.neighbours
         messages = [
-            Message(topic, ids[row].encode(), encode(self._neighbours.record(row, self._offsets, complete)))
+            Message(topic, ids[row].encode(), encode(self._neighbours.record(row, self._contained(row), complete)))
             for row in rows
         ]
         for row in rows:
             del self._dirty[row]
         self._metrics.neighbour_rows.inc(len(rows))
         return Work(messages + self._diversion.take())
+
+    def _contained(self, row: int) -> Offsets:
+        """The input offsets that a row contains: while a restart catches up, a row may be ahead of what was read."""
+        ahead = self._published.get(row)
+        if ahead is None:
+            return self._offsets
+        contained = dict(ahead)
+        _raise_to(contained, self._offsets)
+        return contained
 
     def published(self, work: Work) -> None:
         """The rows carry their offsets themselves."""

@@ -237,6 +237,7 @@ class Updater:
                 self._diversion.divert(record, error)
             else:
                 self._diversion.passed()
+            self._committed.setdefault(shard.partition, record.offset)
             shard.next_offset = record.offset + 1
         self._metrics.clicks.inc(len(taken))
         self._offer()

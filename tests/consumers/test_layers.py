@@ -1,0 +1,151 @@
+"""The layers role: it learns from profiles, survives a kill, and publishes what readers need."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fed_topics import Clock, Topic, by_topic
+
+from consumers.client import Record
+from consumers.diversion import Diversion
+from consumers.layers import LayersConfig, LayersRole
+from consumers.metrics import Metrics
+from models.items import ItemStore
+from models.layers import LayerLearner, LayerSettings
+from models.records import HistoryEntry, ItemVector, LayerInfo, LayerTree, ProfileRecord, decode, encode, half
+from producers.topics import Topics
+
+D = 24
+ITEMS = 80
+SMALL = LayerSettings(width=3, width_fine=3, reduced=8, seed_at=(64, 256), block=16)
+
+
+def unit(*shape: int, seed: int) -> np.ndarray:
+    v = np.random.default_rng(seed).normal(size=shape)
+    return (v / np.linalg.norm(v, axis=-1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def stream(names: Topics) -> Topic:
+    """A catalogue and 600 profile updates."""
+    topics = Topic()
+    for i, vector in enumerate(unit(ITEMS, D, seed=1)):
+        record = ItemVector(
+            model="m", text_hash=b"", tokens=b"", vector=half(vector), title=f"T{i}", tags=(f"t{i % 7}",)
+        )
+        topics.append(names.vectors, f"i{i}", encode(record))
+    rng = np.random.default_rng(2)
+    for n, vector in enumerate(unit(600, D, seed=3)):
+        item = f"i{rng.integers(ITEMS)}"
+        topics.append(names.profiles, f"u{n % 50}", profile(half(vector), item), n % 2)
+    return topics
+
+
+def profile(vector: bytes, *items: str, fresh: int = 1) -> bytes:
+    return encode(
+        ProfileRecord(
+            applied=0,
+            encoded=0,
+            clicks=len(items),
+            fresh=fresh,
+            history=tuple(HistoryEntry(item, 0, "click") for item in items),
+            seen=b"",
+            events=(),
+            vector=vector,
+            layer="",
+            updated_ms=0,
+        )
+    )
+
+
+class Life:
+    """The role from one start to its end."""
+
+    def __init__(self, topics: Topic, names: Topics, diversion: Diversion, metrics: Metrics) -> None:
+        self.topics, self.names = topics, names
+        self.learner = LayerLearner(ItemStore(D), "m", SMALL)
+        self.role = LayersRole(
+            self.learner, topics.open, names, diversion, metrics, LayersConfig(checkpoint_s=3), wall=Clock().wall
+        )
+        starts = self.role.assigned([(names.profiles, 0), (names.profiles, 1)])
+        self.next = {n: starts.get((names.profiles, n), 0) for n in (0, 1)}
+        self.now = 100.0
+
+    def read(self, records: int) -> None:
+        """So many of each partition, in turn, as they were written."""
+        for _ in range(records):
+            for partition in (0, 1):
+                log = self.topics.logs[self.names.profiles][partition]
+                self.role.submit(log[self.next[partition] : self.next[partition] + 1])
+                self.next[partition] += 1
+
+    def publish(self, seconds: float = 1) -> list[Record]:
+        before = len(self.topics.records(self.names.layers))
+        self.now += seconds
+        work = self.role.poll(self.now)
+        if work:
+            self.topics.publish(work.messages)
+        return self.topics.records(self.names.layers)[before:]
+
+
+def test_readers_get_the_root_at_once_and_the_tree_when_it_is_seeded(
+    stream: Topic, names: Topics, diversion: Diversion, metrics: Metrics
+) -> None:
+    life = Life(stream, names, diversion, metrics)
+    life.read(10)
+    first = {(r.key or b"").decode(): r.value for r in life.publish()}
+    root = decode(first["layer/root"], LayerInfo)
+    assert len(root.items) > 5
+    assert "tree" not in first
+    life.read(100)
+    second = {(r.key or b"").decode(): r.value for r in life.publish()}
+    tree = decode(second["tree"], LayerTree)
+    assert tree.model == "m"
+    assert len(tree.fine) == 9 * tree.dimensions[0] * 4
+    assert {f"layer/{i}" for i in range(3)} <= set(second)
+
+
+def test_killed_and_restarted_it_ends_as_if_it_had_never_stopped(
+    stream: Topic, names: Topics, diversion: Diversion, metrics: Metrics
+) -> None:
+    apart = Topic()
+    apart.logs[names.profiles], apart.logs[names.vectors] = stream.logs[names.profiles], stream.logs[names.vectors]
+    never_stopped = Life(apart, names, diversion, metrics)
+    never_stopped.read(300)
+
+    life = Life(stream, names, diversion, metrics)
+    for records in (40, 70, 50):
+        life.read(records)
+        assert any(r.key == b"state" for r in life.publish(4))
+        life.read(23)  # learned, but in no checkpoint
+        life = Life(stream, names, diversion, metrics)
+    assert life.learner.clicks == 2 * (40 + 70 + 50)
+    life.read(300 - 160)
+    assert life.learner.clicks == never_stopped.learner.clicks == 600
+    assert life.learner.state() == never_stopped.learner.state()
+
+
+def test_a_checkpoint_of_another_model_is_told_and_learning_starts_anew(
+    stream: Topic, names: Topics, diversion: Diversion, metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    life = Life(stream, names, diversion, metrics)
+    life.read(50)
+    life.publish()
+    learner = LayerLearner(ItemStore(D), "another", SMALL)
+    role = LayersRole(learner, stream.open, names, diversion, metrics)
+    assert role.assigned([(names.profiles, 0)]) == {}
+    assert "learning starts anew" in caplog.text
+
+
+def test_what_is_no_profile_is_diverted_and_an_erased_one_skipped(
+    stream: Topic, names: Topics, diversion: Diversion, metrics: Metrics
+) -> None:
+    life = Life(stream, names, diversion, metrics)
+    bad = [b"nonsense", profile(half(np.ones(3)), "i1")]
+    records = [Record(names.profiles, 0, i, 0, b"u", value) for i, value in enumerate([*bad, None])]
+    nan = Record(names.profiles, 0, 3, 0, b"u", profile(half(np.full(D, np.nan)), "i1"))
+    assert life.role.submit([*records, nan]) == 4
+    assert life.learner.refused == 1
+    work = life.role.poll(200.0)
+    assert work is not None
+    assert [m.value for m in by_topic(list(work.messages), names.dead_letters)] == bad

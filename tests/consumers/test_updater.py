@@ -1,0 +1,378 @@
+"""The updater, step by step: the real model, ranking and queue; topics and time in the test's hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import pytest
+from fed_topics import TITLES, Clock, Topic, by_topic, json
+
+from consumers.client import Record
+from consumers.diversion import Diversion
+from consumers.loop import Work
+from consumers.metrics import Metrics
+from consumers.updater import Updater, UpdaterConfig
+from models.encode_queue import EncodeQueue
+from models.encoder import Encoder
+from models.events import Limits
+from models.index import ItemIndex
+from models.items import ItemStore
+from models.layer_view import LayerView
+from models.neighbours import Neighbours
+from models.recommender import Recommender
+from models.records import ItemVector, ProfileRecord, Recommendation, decode, encode
+from producers.publisher import Message
+from producers.topics import Topics
+
+
+class Bench:
+    """An updater with all that it needs, on topics that outlive it."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        topics: Topic,
+        names: Topics,
+        diversion: Diversion,
+        metrics: Metrics,
+        clock: Clock,
+        config: UpdaterConfig | None = None,
+        capacity: int = 64,
+    ) -> None:
+        self.encoder, self.topics, self.names, self.metrics, self.clock = encoder, topics, names, metrics, clock
+        self.queue = EncodeQueue(encoder, clock=clock)
+        items = ItemStore(encoder.dimension)
+        self.items = items
+        self.updater = Updater(
+            encoder,
+            self.queue.outlet("users", capacity=capacity, share=1),
+            Recommender(items, Neighbours(items), ItemIndex(items), LayerView(items)),
+            topics.open,
+            names,
+            diversion,
+            metrics,
+            config or UpdaterConfig(),
+            wall=clock.wall,
+            clock=clock,
+        )
+
+    def assign(self, *numbers: int) -> dict[tuple[str, int], int]:
+        return dict(self.updater.assigned([(self.names.clicks, n) for n in numbers]))
+
+    def click(self, user: str, item: str, partition: int = 0, **fields: object) -> Record:
+        event = {"user_id": user, "item_id": item, "ts": int(self.clock.wall() * 1000) - 100} | fields
+        return self.topics.append(self.names.clicks, user, json(event), partition)
+
+    def submit(self, *records: Record) -> int:
+        return self.updater.submit(records)
+
+    def encode(self) -> None:
+        while self.queue.step():
+            pass
+
+    def work(self) -> Work:
+        """The next Work, published; an empty one if there is none."""
+        self.clock.now += 0.05
+        work = self.updater.poll(self.clock.now) or Work()
+        self.topics.publish(work.messages)
+        self.updater.published(work)
+        return work
+
+    def lists(self, work: Work) -> list[Recommendation]:
+        return [
+            msgspec.json.decode(m.value or b"", type=Recommendation)
+            for m in by_topic(work.messages, self.names.recommendations)
+        ]
+
+    def profiles(self, work: Work) -> list[ProfileRecord]:
+        return [decode(m.value, ProfileRecord) for m in by_topic(work.messages, self.names.profiles)]
+
+
+def fill(topics: Topic, names: Topics, shelf: Sequence[ItemVector], **fields: object) -> None:
+    """Publish the shelf."""
+    for i, record in enumerate(shelf):
+        topics.append(names.vectors, f"i{i}", encode(msgspec.structs.replace(record, **fields)))
+
+
+@pytest.fixture
+def topics(shelf: list[ItemVector], names: Topics) -> Topic:
+    topics = Topic()
+    fill(topics, names, shelf)
+    return topics
+
+
+@pytest.fixture
+def bench(
+    encoder: Encoder, topics: Topic, names: Topics, diversion: Diversion, metrics: Metrics, clock: Clock
+) -> Bench:
+    bench = Bench(encoder, topics, names, diversion, metrics, clock)
+    bench.assign(0, 1)
+    return bench
+
+
+def restarted(bench: Bench, diversion: Diversion, **options: object) -> Bench:
+    return Bench(bench.encoder, bench.topics, bench.names, diversion, bench.metrics, bench.clock, **options)  # type: ignore[arg-type]
+
+
+def test_a_click_becomes_a_list_and_a_profile_in_its_own_partition(bench: Bench) -> None:
+    bench.submit(bench.click("ann", "i0", partition=1))
+    bench.encode()
+    work = bench.work()
+    (made,) = bench.lists(work)
+    assert (made.user_id, made.encoded, made.source.partition, made.source.offset) == ("ann", True, 1, 0)
+    assert "Trail running shoes" in {item.title for item in made.items}
+    assert "i0" not in {item.item_id for item in made.items}, "what was just clicked is not offered"
+    for item in made.items:
+        assert item.reason.text
+        assert sum(item.reason.parts.values()) == pytest.approx(item.score, abs=1e-3)
+    (profile,) = bench.profiles(work)
+    assert (profile.applied, profile.encoded, profile.clicks, profile.fresh) == (0, 0, 1, 1)
+    assert {m.partition for m in work.messages} == {1}
+    assert {m.key for m in work.messages} == {b"ann"}
+    assert work.offsets == {(bench.names.clicks, 1): 1}
+    assert bench.updater.idle()
+
+
+def test_nothing_is_committed_before_the_list(bench: Bench) -> None:
+    bench.submit(bench.click("ann", "i0"), bench.click("bob", "i1"), bench.click("ann", "i2"))
+    assert bench.work() == Work(), "both wait for the encoder"
+    assert not bench.updater.idle()
+    bench.encode()
+    work = bench.work()
+    assert work.offsets == {(bench.names.clicks, 0): 3}
+    assert len(bench.lists(work)) == 2
+
+
+def test_an_offset_waits_for_the_oldest_user_without_a_list(
+    encoder: Encoder, topics: Topic, names: Topics, diversion: Diversion, metrics: Metrics, clock: Clock
+) -> None:
+    bench = Bench(encoder, topics, names, diversion, metrics, clock, UpdaterConfig(batch_users=1))
+    bench.assign(0)
+    bench.submit(bench.click("ann", "i0"), bench.click("bob", "i1"), bench.click("cid", "i2"), bench.click("ann", "i3"))
+    bench.encode()
+    assert [bench.work().offsets.get((names.clicks, 0)) for _ in range(3)] == [1, 2, 4]
+
+
+def test_a_list_does_not_wait_for_the_encoder_beyond_its_deadline(bench: Bench) -> None:
+    bench.submit(bench.click("ann", "i0"))
+    bench.clock.now += 0.6
+    first = bench.work()
+    (unencoded,) = bench.lists(first)
+    (profile,) = bench.profiles(first)
+    assert not unencoded.encoded
+    assert len(unencoded.items) == 10
+    assert (profile.applied, profile.encoded, profile.fresh) == (0, -1, 1)
+    assert first.offsets == {(bench.names.clicks, 0): 1}
+    bench.encode()
+    second = bench.work()
+    (encoded,) = bench.lists(second)
+    (profile,) = bench.profiles(second)
+    assert encoded.encoded
+    assert (profile.encoded, profile.fresh) == (0, 0), "learners do not count the click twice"
+    assert not second.offsets
+
+
+def test_who_was_served_without_bert_is_encoded_after_a_restart(bench: Bench, diversion: Diversion) -> None:
+    bench.submit(bench.click("ann", "i0"))
+    bench.clock.now += 0.6
+    bench.work()
+    again = restarted(bench, diversion)
+    assert again.assign(0) == {(bench.names.clicks, 0): 1}
+    again.work()
+    again.encode()
+    (made,) = again.lists(again.work())
+    assert made.encoded
+
+
+def test_a_user_with_five_clicks_is_encoded_once(bench: Bench) -> None:
+    assert bench.submit(*(bench.click("ann", f"i{i}") for i in range(5))) == 5
+    bench.encode()
+    work = bench.work()
+    assert [stats.inputs for stats in bench.queue.take_stats()] == [{"users": 1}]
+    assert [p.fresh for p in bench.profiles(work)] == [5]
+    assert len(bench.lists(work)) == 1
+
+
+def test_a_click_while_the_encoder_works_makes_the_list_twice(bench: Bench) -> None:
+    bench.submit(bench.click("ann", "i0"))
+    bench.encode()
+    bench.submit(bench.click("ann", "i1"))
+    first = bench.work()
+    assert [p.encoded for p in bench.profiles(first)] == [0]
+    assert [p.applied for p in bench.profiles(first)] == [1]
+    bench.work()
+    bench.encode()
+    (profile,) = bench.profiles(bench.work())
+    assert profile.encoded == profile.applied == 1
+
+
+def test_a_replayed_click_sends_the_same_list_and_changes_nothing(bench: Bench, diversion: Diversion) -> None:
+    click = bench.click("ann", "i0")
+    bench.submit(click)
+    bench.encode()
+    (before,) = bench.lists(bench.work())
+    again = restarted(bench, diversion)
+    again.assign(0)
+    again.submit(click)  # published, but the commit was lost
+    work = again.work()
+    (after,) = again.lists(work)
+    assert [item.item_id for item in after.items] == [item.item_id for item in before.items]
+    assert after.source == before.source
+    assert again.profiles(work) == []
+    assert work.offsets == {(bench.names.clicks, 0): 1}
+
+
+def test_the_final_vector_does_not_depend_on_how_the_clicks_came(
+    encoder: Encoder, topics: Topic, names: Topics, diversion: Diversion, metrics: Metrics, clock: Clock
+) -> None:
+    def vector(steps: Sequence[int], partition: int) -> np.ndarray:
+        bench = Bench(encoder, topics, names, diversion, metrics, clock)
+        bench.assign(partition)
+        clicks = [bench.click("zoe", f"i{i}", partition=9) for i in (3, 5, 8, 9, 20)]
+        at = 0
+        for step in steps:
+            bench.submit(
+                *(c._replace(partition=partition, offset=at + i) for i, c in enumerate(clicks[at : at + step]))
+            )
+            at += step
+            bench.encode()
+            work = bench.work()
+        return np.frombuffer(bench.profiles(work)[-1].vector, "<f2")
+
+    np.testing.assert_array_equal(vector([5], 7), vector([1, 1, 1, 1, 1], 8))
+
+
+def test_a_malformed_click_is_diverted_with_the_commit_and_the_rest_flows_on(bench: Bench) -> None:
+    bad = bench.topics.append(bench.names.clicks, "x", b"\xff{")
+    bench.submit(bad, bench.click("ann", "i0"))
+    bench.encode()
+    work = bench.work()
+    (letter,) = by_topic(work.messages, bench.names.dead_letters)
+    assert (letter.key, letter.value) == (b"x", b"\xff{")
+    assert dict(letter.headers)["strata-error-stage"] == b"decode"
+    assert len(bench.lists(work)) == 1
+    assert work.offsets == {(bench.names.clicks, 0): 2}
+
+
+def test_a_revoked_partition_leaves_no_trace_in_later_work(bench: Bench) -> None:
+    bench.submit(bench.click("ann", "i0", partition=0), bench.click("bob", "i1", partition=1))
+    bench.updater.revoked([(bench.names.clicks, 0)])
+    bench.encode()
+    work = bench.work()
+    assert [made.user_id for made in bench.lists(work)] == ["bob"]
+    assert set(work.offsets) == {(bench.names.clicks, 1)}
+    assert bench.updater.idle()
+
+
+def test_a_full_stage_refuses_and_takes_the_rest_later(
+    encoder: Encoder, topics: Topic, names: Topics, diversion: Diversion, metrics: Metrics, clock: Clock
+) -> None:
+    bench = Bench(encoder, topics, names, diversion, metrics, clock, UpdaterConfig(owed_users=2), capacity=1)
+    bench.assign(0)
+    clicks = [bench.click(f"u{i}", "i0") for i in range(4)]
+    taken = bench.submit(*clicks)
+    assert taken == 2
+    served = []
+    for _ in range(20):
+        bench.encode()
+        served += [made.user_id for made in bench.lists(bench.work())]
+        taken += bench.submit(*clicks[taken:])
+    assert taken == 4
+    assert served == ["u0", "u1", "u2", "u3"], "one at a time through a queue of one, nobody twice"
+
+
+def test_a_withdrawn_item_is_in_no_later_list(bench: Bench) -> None:
+    bench.submit(bench.click("ann", "i0"))
+    bench.topics.append(bench.names.vectors, "i1", None)
+    bench.encode()
+    (made,) = bench.lists(bench.work())
+    assert "i1" not in {item.item_id for item in made.items}
+
+
+def test_a_dismissed_item_disappears_without_the_encoder(bench: Bench) -> None:
+    bench.submit(bench.click("ann", "i0"))
+    bench.encode()
+    (made,) = bench.lists(bench.work())
+    dismissed = made.items[0].item_id
+    bench.submit(bench.click("ann", dismissed, event="dismiss"))
+    work = bench.work()
+    (made,) = bench.lists(work)
+    assert dismissed not in {item.item_id for item in made.items}
+    assert made.encoded
+    assert bench.queue.step() == 0
+
+
+def test_a_time_ahead_of_the_clock_counts_as_now(bench: Bench) -> None:
+    ahead = int(bench.clock.wall() * 1000) + Limits().future_ms + 1
+    bench.submit(bench.click("ann", "i0", ts=ahead))
+    bench.encode()
+    (made,) = bench.lists(bench.work())
+    assert made.event_ts < ahead
+    assert bench.metrics.registry.get_sample_value("strata_clicks_future_total") == 1
+
+
+def test_a_click_on_a_listed_item_is_a_hit(bench: Bench) -> None:
+    def count(name: str) -> float | None:
+        return bench.metrics.registry.get_sample_value(f"strata_{name}_total", {"arm": "full"})
+
+    bench.submit(bench.click("ann", "i0"))
+    bench.encode()
+    (made,) = bench.lists(bench.work())
+    unlisted = next(f"i{i}" for i in range(1, 36) if f"i{i}" not in {item.item_id for item in made.items})
+    bench.submit(bench.click("ann", made.items[3].item_id), bench.click("ann", unlisted))
+    assert (count("hits"), count("hit_attempts")) == (1, 2)
+
+
+def test_freshness_counts_from_the_click_to_the_acknowledgement(bench: Bench) -> None:
+    bench.submit(bench.click("ann", "i0"))
+    bench.clock.now += 0.2
+    bench.encode()
+    bench.work()
+    assert bench.metrics.registry.get_sample_value("strata_freshness_seconds_sum") == pytest.approx(0.35, abs=0.01)
+    assert bench.metrics.registry.get_sample_value(
+        "strata_lists_published_total", {"encoded": "true"}
+    ) == pytest.approx(1)
+
+
+def test_vectors_of_another_model_are_told_and_not_used(
+    encoder: Encoder,
+    shelf: list[ItemVector],
+    names: Topics,
+    diversion: Diversion,
+    metrics: Metrics,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    topics = Topic()
+    fill(topics, names, shelf, model="another")
+    bench = Bench(encoder, topics, names, diversion, metrics, clock)
+    bench.assign(0)
+    assert not bench.items.encoded.any()
+    assert "vectors of another do not fit" in caplog.text
+    fill(topics, names, shelf)
+    bench.work()
+    assert bench.items.encoded.sum() == len(TITLES)
+
+
+def test_a_click_on_an_item_that_nobody_described_still_gives_a_list(bench: Bench) -> None:
+    bench.submit(bench.click("ann", "unknown"))
+    (made,) = bench.lists(bench.work())
+    assert not made.encoded or made.items
+    assert len(made.items) == 10
+
+
+def test_of_two_records_of_a_profile_the_one_with_more_clicks_counts(bench: Bench, diversion: Diversion) -> None:
+    bench.submit(bench.click("ann", "i0"))
+    bench.encode()
+    old = by_topic(bench.work().messages, bench.names.profiles)[0]
+    bench.submit(bench.click("ann", "i1"))
+    bench.encode()
+    bench.work()
+    bench.topics.publish([Message(old.topic, old.key, old.value, 0)])  # a zombie writes late
+    again = restarted(bench, diversion)
+    again.assign(0)
+    again.submit(again.click("ann", "i2"))
+    again.encode()
+    assert [p.clicks for p in again.profiles(again.work())] == [3]
