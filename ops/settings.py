@@ -7,36 +7,53 @@ are composed.
 
 from __future__ import annotations
 
+import difflib
+import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, field_validator
+from pydantic import (
+    Field,
+    FilePath,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
-from consumers.catalogue import CatalogueConfig
-from consumers.client import GroupConfig
-from consumers.layers import LayersConfig
-from consumers.neighbours import NeighboursConfig
-from consumers.updater import UpdaterConfig
 from models.errors import ConfigurationError
 from models.events import Limits
-from models.layers import LayerSettings
-from models.profile import ProfileLimits
-from models.ranker import RankingConfig
 from models.weights import DEFAULT_MODEL
 from producers.connection import Connection, Mechanism, Protocol
 from producers.dead_letters import DeadLetterLimits
+from producers.token_file import TokenFile
 from producers.topics import Topics
+
+if TYPE_CHECKING:  # torch, River and FAISS stand behind these: 3 s that `strata config` can do without
+    from consumers.catalogue import CatalogueConfig
+    from consumers.client import GroupConfig
+    from consumers.layers import LayersConfig
+    from consumers.neighbours import NeighboursConfig
+    from consumers.updater import UpdaterConfig
+    from models.layers import LayerSettings
+    from models.ranker import RankingConfig
 
 PREFIX: Final = "STRATA_"
 FILE: Final = "STRATA_CONFIG"
@@ -48,7 +65,7 @@ Names = Annotated[frozenset[str], NoDecode]
 class Settings(BaseSettings):
     """All settings, with their defaults."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
 
     # Kafka
     kafka_bootstrap: str = Field(
@@ -58,14 +75,17 @@ class Settings(BaseSettings):
     kafka_sasl: Mechanism | None = Field(None, description="SASL mechanism, with a SASL security protocol")
     kafka_username: str | None = Field(None, description="SASL user name")
     kafka_password: SecretStr | None = Field(None, description="SASL password")
-    kafka_ca: Path | None = Field(
+    kafka_token_file: FilePath | None = Field(
+        None, description="File with the token for OAUTHBEARER, read anew for each connection"
+    )
+    kafka_ca: FilePath | None = Field(
         None, description="PEM file of the certificate authorities to trust; empty: the system's"
     )
-    kafka_certificate: Path | None = Field(None, description="PEM file of the client's certificate, for mutual TLS")
-    kafka_key: Path | None = Field(None, description="PEM file of the client's key")
+    kafka_certificate: FilePath | None = Field(None, description="PEM file of the client's certificate, for mutual TLS")
+    kafka_key: FilePath | None = Field(None, description="PEM file of the client's key")
     kafka_key_password: SecretStr | None = Field(None, description="Password of the client's key")
     kafka_attempts: PositiveInt = Field(6, description="Attempts to reach the brokers before giving up")
-    group: str = Field("strata", description="Consumer group of the updater")
+    group: str = Field("strata", min_length=1, description="Consumer group of the updater")
     instance: str | None = Field(None, description="Static group member name: a quick restart makes no rebalance")
     session_timeout_s: PositiveFloat = Field(
         6.0, description="Silence after which a worker's partitions go to others, s"
@@ -102,7 +122,7 @@ class Settings(BaseSettings):
         512, description="Inputs that may wait for the encoder, of users and of items each"
     )
     catalogue_share: float = Field(
-        0.3, gt=0, le=1, description="Share of the encoder that a catalogue may take while users wait"
+        0.3, gt=0, lt=1, description="Share of the encoder that a catalogue may take while users wait"
     )
 
     # items and users
@@ -121,7 +141,7 @@ class Settings(BaseSettings):
 
     # lists
     list_length: PositiveInt = Field(10, description="Items in a list")
-    repeat_after: dict[str, float] = Field(
+    repeat_after: dict[str, NonNegativeFloat] = Field(
         {}, description='Seconds after which a seen item may come again, by event kind (JSON: {"purchase": 86400})'
     )
     blocked_categories: Names = Field(frozenset(), description="Categories never offered, with commas between")
@@ -159,6 +179,25 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return frozenset(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty(cls, value: object, info: ValidationInfo) -> object:
+        """``STRATA_THREADS=`` leaves it open, as the description of such a setting says."""
+        name = info.field_name
+        return None if value == "" and name and cls.model_fields[name].default is None else value
+
+    @model_validator(mode="after")
+    def _security(self) -> Self:
+        """Half of a login would be a connection without one, and nobody would notice."""
+        sasl, named = "SASL" in self.kafka_security, bool(self.kafka_sasl or self.kafka_username)
+        if named and not sasl:
+            raise ValueError(f"a SASL login is set, but STRATA_KAFKA_SECURITY={self.kafka_security} uses none")
+        if sasl and self.kafka_sasl == "OAUTHBEARER" and self.kafka_token_file is None:
+            raise ValueError("OAUTHBEARER needs STRATA_KAFKA_TOKEN_FILE")
+        if sasl and self.kafka_sasl != "OAUTHBEARER" and not (self.kafka_username and self.kafka_password):
+            raise ValueError("SASL needs STRATA_KAFKA_USERNAME and STRATA_KAFKA_PASSWORD")
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -202,6 +241,7 @@ class Settings(BaseSettings):
             sasl_mechanism=self.kafka_sasl,
             username=self.kafka_username,
             password=secret(self.kafka_password),
+            token_provider=TokenFile(self.kafka_token_file) if self.kafka_token_file else None,
             ssl_ca=file(self.kafka_ca),
             ssl_certificate=file(self.kafka_certificate),
             ssl_key=file(self.kafka_key),
@@ -217,6 +257,8 @@ class Settings(BaseSettings):
     @property
     def updater_group(self) -> GroupConfig:
         """The updater's place in its consumer group."""
+        from consumers.client import GroupConfig
+
         return GroupConfig(
             group=self.group,
             instance=self.instance,
@@ -228,11 +270,16 @@ class Settings(BaseSettings):
     @property
     def catalogue(self) -> CatalogueConfig:
         """How items are read."""
+        from consumers.catalogue import CatalogueConfig
+
         return CatalogueConfig(text=self.item_text, history_text=self.history_text)
 
     @property
     def updater(self) -> UpdaterConfig:
         """How the updater works."""
+        from consumers.updater import UpdaterConfig
+        from models.profile import ProfileLimits
+
         return UpdaterConfig(
             list_length=self.list_length,
             encoded_clicks=self.encoded_clicks,
@@ -246,6 +293,8 @@ class Settings(BaseSettings):
     @property
     def ranking(self) -> RankingConfig:
         """How lists are made."""
+        from models.ranker import RankingConfig
+
         return RankingConfig(
             mix=self.mix,
             text_candidates=self.text_candidates,
@@ -260,16 +309,22 @@ class Settings(BaseSettings):
     @property
     def layer_settings(self) -> LayerSettings:
         """How layers are learned."""
+        from models.layers import LayerSettings
+
         return LayerSettings(width=self.layers, width_fine=self.layers_fine)
 
     @property
     def layers_config(self) -> LayersConfig:
         """How layers are published."""
+        from consumers.layers import LayersConfig
+
         return LayersConfig(publish_s=self.layers_publish_s, checkpoint_s=self.layers_checkpoint_s)
 
     @property
     def neighbours_config(self) -> NeighboursConfig:
         """How neighbours are published."""
+        from consumers.neighbours import NeighboursConfig
+
         return NeighboursConfig(publish_s=self.neighbours_publish_s, publish_rows=self.neighbours_publish_rows)
 
     @property
@@ -280,16 +335,14 @@ class Settings(BaseSettings):
     def shown(self) -> list[tuple[str, str, str]]:
         """Name, value (secrets masked) and meaning of each setting, in order."""
         fields = type(self).model_fields
-        return [
-            (PREFIX + name.upper(), _written(getattr(self, name)), fields[name].description or "") for name in fields
-        ]
+        return [(PREFIX + name.upper(), _written(getattr(self, name)), _meaning(fields[name])) for name in fields]
 
     @classmethod
     def table(cls) -> str:
         """The settings as the README has them: Markdown, a row each."""
         rows = [
             f"| `{PREFIX}{name.upper()}` | {f'`{default}`' if (default := _written(field.default)) else ''} |"
-            f" {field.description} |"
+            f" {_meaning(field)} |"
             for name, field in cls.model_fields.items()
         ]
         return "\n".join(["| setting | default | meaning |", "|---|---|---|", *rows])
@@ -311,33 +364,61 @@ def load(**given: Any) -> Settings:
     file = os.environ.get(FILE)
     if file and not Path(file).is_file():
         raise ConfigurationError(f"{FILE}={file}: there is no such file")
+    _refuse_unknown(name for name in os.environ if name.startswith(PREFIX) and name != FILE)
     try:
-        _refuse_unknown(os.environ)
         return Settings(**given)
     except ValidationError as error:
-        wrong = "; ".join(f"{_name(e['loc'])}: {e['msg']}" for e in error.errors())
-        raise ConfigurationError(f"wrong settings: {wrong}. `strata config` lists them all") from None
+        # keys of the file may be anything; the environment's were looked at before
+        _refuse_unknown(_name(e["loc"]) for e in error.errors() if e["type"] == "extra_forbidden")
+        wrong = "; ".join(_wrong(_name(e["loc"]), e["msg"]) for e in error.errors())
+        raise ConfigurationError(f"wrong settings: {wrong}. `strata config --markdown` explains them all") from None
+    except SettingsError:
+        # pydantic tells the field in words alone; the only settings that it parses are those of a dict
+        raise ConfigurationError(
+            f'wrong settings: {PREFIX}REPEAT_AFTER: must be JSON, such as {{"purchase": 86400}}'
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{FILE}={file}: not TOML: {error}") from None
 
 
-def _refuse_unknown(environment: Mapping[str, str]) -> None:
-    """A misspelt variable is otherwise a setting that silently does nothing."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | {FILE}
-    unknown = sorted(
-        name for name in environment if name.startswith(PREFIX) and name not in known and "_TEST_" not in name
-    )
+def _refuse_unknown(names: Iterable[str]) -> None:
+    """A misspelt setting is otherwise one that silently does nothing."""
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    unknown = []
+    for name in sorted(set(names).difference(known)):
+        near = difflib.get_close_matches(name, known, 1, 0.8)
+        unknown.append(f"{name} (did you mean {near[0]}?)" if near else name)
     if unknown:
-        raise ConfigurationError(f"unknown settings: {', '.join(unknown)}. `strata config` lists the known ones")
+        raise ConfigurationError(f"unknown settings: {', '.join(unknown)}. `strata config --markdown` lists them all")
 
 
 def _name(location: tuple[int | str, ...]) -> str:
-    return PREFIX + str(location[0]).upper() if location else "settings"
+    return PREFIX + str(location[0]).upper() if location else ""
+
+
+def _wrong(name: str, message: str) -> str:
+    return f"{name}: {message}" if name else message.removeprefix("Value error, ")
+
+
+def _meaning(field: FieldInfo) -> str:
+    """The description, and the choices where there are only so many."""
+    choices = ", ".join(_literals(field.annotation))
+    return f"{field.description or ''} ({choices})" if choices else field.description or ""
+
+
+def _literals(annotation: Any) -> list[str]:
+    """The strings of every Literal in a type."""
+    found: list[str] = []
+    for part in get_args(annotation):
+        found += [part] if isinstance(part, str) else _literals(part)
+    return found
 
 
 def _written(value: object) -> str:
-    if value is None:
+    if value is None or value == {}:
         return ""
     if isinstance(value, frozenset):
         return ",".join(sorted(value))
+    if isinstance(value, dict):
+        return json.dumps(value)
     return str(value)
