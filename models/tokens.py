@@ -137,8 +137,9 @@ class Tokenizer:
         return join_tokens(items, self.start, self.separator, self.end, self.limit)
 
     def joined_text(self, texts: Sequence[str]) -> str:
-        """The text whose tokenisation :meth:`join` equals: for whoever wants to check."""
-        return self.lead + (self.joint + self.lead).join(stripped for text in texts if (stripped := text.strip()))
+        """The text whose tokenisation :meth:`join` of the texts' ids equals: for whoever wants to check or compare."""
+        legible = [text.strip() for text, ids in zip(texts, self.ids(texts), strict=True) if len(ids)]
+        return self.lead + (self.joint + self.lead).join(legible)
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         try:

@@ -70,7 +70,7 @@ def find_model(model: str = DEFAULT_MODEL, sha256: str | None = None) -> ModelFi
     elif Path(model).expanduser().is_dir():
         path = Path(model).expanduser().resolve()
         label = path.name
-    elif model.startswith((".", "/", "~")) or model.count("/") != 1:
+    elif model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ModelNotFound(
             f"no model folder {model!r}: name an existing folder with config.json and model.safetensors, a Hugging "
             f"Face id (organisation/name), or {DEFAULT_MODEL!r}"
