@@ -40,6 +40,11 @@ class Filters:
         self._rows: dict[int, int] = {}
         self._allowed: NDArray[np.bool_] = np.ones(0, np.bool_)
 
+    @property
+    def known(self) -> int:
+        """Items that :meth:`follow` has seen."""
+        return len(self._allowed)
+
     def follow(self) -> None:
         """Follow the catalogue's new and ``changed`` rows; to be called before the index empties ``changed``."""
         items = self.items

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.items import ItemStore
 
 _HASHTABLE: Final[Any] = faiss.DirectMap.Hashtable  # type: ignore[attr-defined]
-_DRIFT: Final = 0.05  # how far the mean may move from the built index's, as a length, before it is built anew
+_DRIFT: Final = 0.03  # how far the mean may move from the built index's, as a length, before it is built anew
 
 
 class ItemIndex:
@@ -117,7 +117,10 @@ class ItemIndex:
             rows = np.broadcast_to(np.arange(n), (len(vectors), n))
             cosines = np.where(self._offered(np.arange(n)), self.scores(vectors), -np.inf).astype(np.float32)
         else:
-            rows = self._candidates(vectors, k)
+            # some more than asked for: holes, and places that change when the present mean is taken
+            rows = self._candidates(
+                vectors, 16 + k * 2 * max(len(self._rows), len(self._held)) // max(1, len(self._held))
+            )
             cosines = self.cosines(vectors, np.maximum(rows, 0))
             cosines = np.where((rows >= 0) & self._offered(np.maximum(rows, 0)), cosines, -np.inf).astype(np.float32)
         best = np.argsort(-cosines, axis=1, kind="stable")[:, :k]

@@ -144,11 +144,10 @@ class Neighbours:
         ids[size : size + free] = others[:free]
         weights[size : size + free] = gain[:free]
         self.sizes[owner] = size + free
-        if free < len(others):
-            # the newest of the newcomers (others is newest first) take the places of the lightest
-            late = others[free:]
-            lightest = np.argpartition(weights, len(late))[: len(late)]
-            ids[lightest], weights[lightest] = late, gain[free:]
+        late = others[free : self.width]
+        if len(late):
+            lightest = np.argsort(weights)[: len(late)]
+            ids[lightest], weights[lightest] = late, gain[free : self.width]
 
     def dirty(self) -> list[int]:
         """Rows that changed since the last call."""

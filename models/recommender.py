@@ -170,6 +170,10 @@ class Recommender:
         n
             Items in a list.
         """
+        if self.filters.known < len(self.items):
+            self.follow()  # a row given since then would lie outside the working arrays
+        if not len(self.items):
+            return [RankedList([], [], [], [], "", "") for _ in profiles]
         lists: list[RankedList] = []
         chunk = max(1, min(_CHUNK, _CELLS // max(1, len(self.items))))
         for start in range(0, len(profiles), chunk):
@@ -178,6 +182,8 @@ class Recommender:
 
     def score(self, profiles: Sequence[Profile], now_ms: int, n: int = 10) -> Scored:
         """Candidates, features and scores of users, as :meth:`recommend` works them out (a chunk of users at most)."""
+        if self.filters.known < len(self.items):
+            self.follow()
         return self._score(profiles, Histories.of(profiles), *self._places(profiles), now_ms, n)
 
     def ranked_items(self, ranked: RankedList, profile: Profile) -> tuple[RankedItem, ...]:

@@ -32,7 +32,8 @@ SHARE: Final = 0.2
 _SKIP: Final = 0.5  # of the slice: while co knows little yet, it is trusted too little
 _MOST: Final = 6_000  # examples of a data set
 _PULL: Final = 2e-3  # towards the weights that all buckets share
-_STEPS: Final = 400
+_SPARE: Final = 2e-3  # on the sum of the weights, so that a feature that another one says as well gets none
+_STEPS: Final = 500
 
 
 @dataclass(slots=True)
@@ -92,7 +93,7 @@ def fit(sets: Sequence[Examples]) -> NDArray[np.float32]:
             scores = torch.einsum("ef,efm->em", weights, examples.features[pick].float())
             scores = scores.masked_fill(~examples.valid[pick], -1e9)
             loss = loss + torch.nn.functional.cross_entropy(scores, examples.target[pick]) / len(sets)
-        (loss + _PULL * (own**2).sum()).backward()
+        (loss + _PULL * (own**2).sum() + _SPARE * (shared + own).sum() / len(BUCKETS)).backward()
         optimiser.step()
         with torch.no_grad():
             shared.clamp_(min=0)
@@ -137,7 +138,7 @@ def main(names: Sequence[str]) -> None:
         sets.append(collect(folder, encoder, limit=int(limit) if limit else None))
         print(f"# {folder}: {len(sets[-1].target)} examples", file=sys.stderr)
     for feature, column in zip(FEATURES, fit(sets).T, strict=True):
-        if column.max() >= 0.01:
+        if column.max() >= 0.05:
             print(f'    "{feature}": ({", ".join(f"{value:.2f}" for value in column)}),')
 
 

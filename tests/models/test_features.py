@@ -1,0 +1,99 @@
+"""Features of candidates, and the arithmetic around them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from models.diversity import diversify
+from models.features import FEATURES, PARTS, PERSONAL, SCORERS, TO_PARTS, personal, rank_form, shared
+from models.histories import BUCKETS, Histories
+from models.profile import Profile
+from models.ranker import DEFAULT_WEIGHTS, as_weights
+
+
+def test_the_three_forms_are_those_of_the_design() -> None:
+    values = np.zeros((len(SCORERS), 1, 4), np.float32)
+    values[0, 0] = [0.5, 2.0, 1.0, 0.0]
+    made = personal(values, np.zeros((1, 4), np.float32))[0]
+    ratio, log, rank = (made[PERSONAL.index(f"co.{form}")] for form in ("ratio", "log", "rank"))
+    np.testing.assert_allclose(ratio, [0.25, 1, 0.5, 0])
+    # the design's log(ratio + .001) / 3, from its value at 0 upwards
+    np.testing.assert_allclose(log, (np.log(ratio + 0.001) - np.log(0.001)) / 3, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(rank, [1 / (1 + 2 / 5), 1, 1 / (1 + 1 / 5), 0])
+
+
+def test_a_silent_scorer_adds_nothing() -> None:
+    made = personal(np.zeros((len(SCORERS), 2, 5), np.float32), np.ones((2, 5), np.float32))
+    assert not made.any()
+
+
+@given(arrays(np.float32, (3, 40), elements=st.floats(0, 1, width=32)))
+def test_ranks_follow_the_values(ratio: np.ndarray) -> None:
+    out = np.empty_like(ratio)
+    rank_form(ratio, out)
+    for values, form in zip(ratio, out, strict=True):
+        for i in range(40):
+            for j in range(40):
+                if values[i] > values[j] * (1 + 2**-10):
+                    assert form[i] > form[j] or form[j] == 0
+        assert (form[values == 0] == 0).all()
+
+
+def test_many_candidates_are_ranked_exactly() -> None:
+    ratio = np.random.default_rng(0).random((2, 5000), dtype=np.float32)
+    out = np.empty_like(ratio)
+    rank_form(ratio, out)
+    assert (np.argsort(-ratio, axis=1)[:, :200] == np.argsort(-out, axis=1)[:, :200]).all()
+
+
+def test_popularity_has_a_place_for_each_half_life() -> None:
+    popularity = np.array([[1, 0, 2, 3, 4], [2, 5, 1, 1, 1]], np.float32)
+    made = shared(popularity, np.array([3, 0], np.float32))
+    assert made[FEATURES.index("popularity.300.ratio") - len(PERSONAL)].tolist() == [0.5, 1]
+    assert made[FEATURES.index("popularity.1000.rank") - len(PERSONAL)].tolist() == [0, 1]
+    assert made[FEATURES.index("item.new") - len(PERSONAL), 1] == 1
+
+
+def test_every_feature_belongs_to_one_part() -> None:
+    assert (TO_PARTS.sum(axis=1) == 1).all()
+    assert (TO_PARTS.sum(axis=0) > 0).all()
+    assert len(PARTS) == TO_PARTS.shape[1]
+
+
+def test_the_default_weights_name_features_and_are_not_negative() -> None:
+    weights = as_weights(DEFAULT_WEIGHTS)
+    assert weights.shape == (len(BUCKETS), len(FEATURES))
+    assert (weights >= 0).all()
+    assert (weights.sum(axis=1) > 0).all()
+
+
+def test_histories_are_newest_first_and_buckets_go_by_all_clicks_ever() -> None:
+    profiles = [
+        Profile("none"),
+        Profile("two", rows=[4, 7], clicks=2),
+        Profile("long", rows=list(range(50)), clicks=400),
+    ]
+    histories = Histories.of(profiles)
+    assert histories.rows[1, :2].tolist() == [7, 4]
+    assert histories.decay[1, :3].tolist() == pytest.approx([1, 0.9, 0])
+    assert histories.rows[2].tolist() == list(range(49, 29, -1))
+    assert histories.buckets.tolist() == [0, 2, 5]
+    edges = [Profile("x", clicks=n) for n in (1, 3, 4, 9, 10, 29, 30)]
+    assert Histories.of(edges).buckets.tolist() == [1, 2, 3, 3, 4, 4, 5]
+
+
+def test_diversity_prefers_what_is_unlike_the_picked() -> None:
+    scores = np.array([[3.0, 2.9, 1.5, 1.0]], np.float32)
+    near = np.eye(4, dtype=np.float32)[None]
+    near[0, 0, 1] = near[0, 1, 0] = 1
+    assert diversify(scores, near, 3, 0.0).tolist() == [[0, 1, 2]]
+    assert diversify(scores, near, 3, 0.7).tolist() == [[0, 2, 3]]
+
+
+def test_diversity_picks_nobody_twice_and_leaves_the_unusable_to_the_end() -> None:
+    scores = np.array([[2.0, 1.0, -np.inf, -np.inf], [-np.inf] * 4], np.float32)
+    near = np.ones((2, 4, 4), np.float32)
+    picked = diversify(scores, near, 4, 0.5)
+    assert picked[0, :2].tolist() == [0, 1]

@@ -1,0 +1,146 @@
+"""Co-occurrence."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.errors import InvalidEvent
+from models.items import ItemStore
+from models.neighbours import WIDTH, WINDOW, Neighbours
+from models.records import NeighbourRow
+
+
+def table(n: int = 30, width: int = WIDTH) -> Neighbours:
+    items = ItemStore(4)
+    for i in range(n):
+        items.row(f"i{i}")
+    return Neighbours(items, width)
+
+
+def dense(neighbours: Neighbours) -> np.ndarray:
+    n = len(neighbours.items)
+    out = np.zeros((n, n), np.float64)
+    for row in range(n):
+        for place in range(neighbours.sizes[row]):
+            out[row, neighbours.ids[row, place]] += neighbours.weights[row, place]
+    return out
+
+
+def by_definition(stream: list[tuple[int, list[int]]], n: int) -> tuple[np.ndarray, np.ndarray]:
+    """C and n of design §7, as they are written down."""
+    c, counts = np.zeros((n, n)), np.zeros(n)
+    for row, history in stream:
+        counts[row] += 1
+        for lag, other in enumerate(history[:WINDOW], 1):
+            if other != row:
+                c[row, other] += lag**-0.5
+                c[other, row] += lag**-0.5
+    return c, counts
+
+
+@given(st.lists(st.integers(0, 11), max_size=60))
+def test_the_table_is_the_sum_that_defines_it(clicks: list[int]) -> None:
+    neighbours = table(12)
+    stream = [(row, clicks[:i][::-1]) for i, row in enumerate(clicks)]
+    for row, history in stream:
+        neighbours.learn(row, history)
+    neighbours.grow()
+    c, counts = by_definition(stream, 12)
+    np.testing.assert_allclose(dense(neighbours), c, atol=1e-4)
+    np.testing.assert_array_equal(neighbours.counts[:12], counts)
+
+
+def test_scores_are_the_decayed_sum_over_the_history() -> None:
+    neighbours = table(12)
+    draw = np.random.default_rng(3)
+    for _ in range(200):
+        neighbours.learn(int(draw.integers(12)), draw.integers(12, size=6).tolist())
+    rows = np.array([[3, 5, 3], [7, 0, 0]])
+    decay = np.array([[1, 0.9, 0.81], [1, 0, 0]], np.float32)
+    co = neighbours.scores(rows, decay) * neighbours.damping(0.5)
+    c, counts = dense(neighbours), neighbours.counts[:12]
+    for user in range(2):
+        for q in range(12):
+            expected = sum(
+                decay[user, m] * c[rows[user, m], q] / np.sqrt((counts[rows[user, m]] + 1) * (counts[q] + 1))
+                for m in range(3)
+            )
+            assert co[user, q] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_what_clicks_give_to_an_item_adds_up_to_its_score() -> None:
+    neighbours = table(12)
+    draw = np.random.default_rng(4)
+    for _ in range(200):
+        neighbours.learn(int(draw.integers(12)), draw.integers(12, size=6).tolist())
+    rows, decay = np.array([[3, 5, 9], [7, 0, 0]]), np.array([[1, 0.9, 0.81], [1, 0, 0]], np.float32)
+    targets = np.array([[0, 1, 4], [2, 0, 11]])
+    gains = neighbours.between(rows, decay, targets)
+    scores = neighbours.scores(rows, decay)
+    np.testing.assert_allclose(gains.sum(axis=1), np.take_along_axis(scores, targets, axis=1), rtol=1e-4)
+
+
+def test_a_full_row_gives_up_its_lightest_for_a_newcomer() -> None:
+    neighbours = table(30, width=4)
+    for other, times in ((1, 3), (2, 1), (3, 3), (4, 3)):
+        for _ in range(times):
+            neighbours.learn(0, [other])
+    assert set(neighbours.ids[0].tolist()) == {1, 2, 3, 4}
+    neighbours.learn(0, [9])
+    assert set(neighbours.ids[0].tolist()) == {1, 3, 4, 9}
+    neighbours.learn(8, list(range(10, 30)))  # more newcomers at once than there is room for
+    assert neighbours.sizes[8] == 4
+
+
+def test_a_repeat_says_nothing_about_two_items() -> None:
+    neighbours = table()
+    neighbours.learn(5, [5, 5])
+    assert neighbours.counts[5] == 1
+    assert not dense(neighbours)[5].any()
+
+
+def test_item_0_is_no_empty_place() -> None:
+    neighbours = table()
+    neighbours.learn(3, [0])
+    neighbours.learn(0, [4])
+    assert dense(neighbours)[3, 0] == 1
+    assert dense(neighbours)[4, 0] == 1
+
+
+def test_rows_travel_by_record_to_a_reader_with_other_row_numbers() -> None:
+    neighbours = table()
+    for row, history in ((1, [2, 3]), (2, [1]), (3, [2, 1, 0])):
+        neighbours.learn(row, history)
+    assert neighbours.dirty() == [0, 1, 2, 3]
+    assert neighbours.dirty() == []
+    items = ItemStore(4)
+    for i in reversed(range(30)):
+        items.row(f"i{i}")
+    reader = Neighbours(items)
+    for row in range(4):
+        reader.put(f"i{row}", neighbours.record(row, {0: 17}))
+    turned = dense(reader)[::-1, ::-1]
+    np.testing.assert_allclose(turned, dense(neighbours))
+    assert neighbours.record(1, {0: 17}).offsets == {0: 17}
+    weights = np.frombuffer(neighbours.record(2, {}).weights, "<f4")
+    assert (np.diff(weights) <= 0).all()
+
+
+def test_a_shorter_record_leaves_nothing_of_the_longer_one_behind() -> None:
+    reader = table()
+    reader.put("i1", NeighbourRow(count=3, items=("i2", "i3"), weights=np.float32([2, 1]).tobytes(), offsets={}))
+    reader.put("i1", NeighbourRow(count=4, items=("i4",), weights=np.float32([5]).tobytes(), offsets={}))
+    assert dense(reader)[1].nonzero()[0].tolist() == [4]
+    reader.put("i1", None)
+    assert not dense(reader)[1].any()
+    assert reader.counts[1] == 0
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, np.nan], [1.0, 2.0, 3.0]])
+def test_a_record_that_does_not_fit_is_refused(weights: list[float]) -> None:
+    reader = table()
+    record = NeighbourRow(count=1, items=("i2", "i3"), weights=np.float32(weights).tobytes(), offsets={})
+    with pytest.raises(InvalidEvent):
+        reader.put("i1", record)
+    assert not dense(reader)[1].any() if len(reader.counts) else True

@@ -1,0 +1,270 @@
+"""Lists: what is in them, what is not, and why."""
+
+import dataclasses
+import math
+
+import msgspec
+import numpy as np
+import pytest
+from small_shop import GROUPS, NOW, Shop, record
+
+from models.features import FEATURES, PARTS, PERSONAL
+from models.index import ItemIndex
+from models.items import ItemStore
+from models.neighbours import Neighbours
+from models.profile import Profile
+from models.ranker import RankingConfig
+from models.recommender import RankedList, Recommender
+from models.records import RankedItem
+
+
+@pytest.fixture(scope="module")
+def shop() -> Shop:
+    shop = Shop()
+    shop.populate()
+    return shop
+
+
+def one(shop: Shop, profile: Profile, n: int = 10, now: int = NOW) -> RankedList:
+    return shop.recommender.recommend([profile], now, n)[0]
+
+
+def test_a_user_is_offered_what_his_like_choose(shop: Shop) -> None:
+    profile = shop.click("tea lover", "tea-1", "tea-2", "tea-3")
+    ranked = one(shop, profile)
+    assert len(ranked.rows) == 10
+    assert sum(item.startswith("tea") for item in shop.ids(ranked.rows)) >= 8
+
+
+def test_lists_follow_the_last_clicks(shop: Shop) -> None:
+    profile = shop.click("turncoat", *(f"boots-{i}" for i in range(5)))
+    shop.click("turncoat", *(f"paint-{i}" for i in range(12)))
+    assert sum(item.startswith("paint") for item in shop.ids(one(shop, profile, 5).rows)) >= 4
+
+
+def test_a_user_without_clicks_gets_what_is_popular(shop: Shop) -> None:
+    ranked = one(shop, Profile("nobody"))
+    assert len(ranked.rows) == 10
+    popular = shop.view.popularity(np.arange(len(shop.items))).max(axis=1)
+    assert np.median(popular[ranked.rows]) > np.median(popular)
+    assert ranked.layer == ""
+    assert all(item.reason.text == "Popular right now" for item in shop.recommender.ranked_items(ranked, Profile("n")))
+
+
+def test_a_list_does_not_depend_on_who_else_is_in_the_batch(shop: Shop) -> None:
+    profiles = [shop.click(f"u{i}") for i in range(60)]
+    together = shop.recommender.recommend(profiles, NOW)
+    for profile, ranked in list(zip(profiles, together, strict=True))[::7]:
+        alone = one(shop, profile)
+        assert alone.rows == ranked.rows
+        np.testing.assert_allclose(alone.scores, ranked.scores, rtol=1e-4)
+
+
+def test_the_parts_of_a_reason_add_up_to_the_score(shop: Shop) -> None:
+    profiles = [shop.click(f"u{i}") for i in range(12)] + [Profile("nobody")]
+    for profile, ranked in zip(profiles, shop.recommender.recommend(profiles, NOW), strict=True):
+        for item, raw in zip(shop.recommender.ranked_items(ranked, profile), ranked.scores, strict=True):
+            assert math.isclose(sum(item.reason.parts.values()), item.score, abs_tol=1e-9)
+            assert item.score == pytest.approx(raw, abs=len(PARTS) * 1e-4)
+            assert set(item.reason.parts) <= set(PARTS)
+
+
+def test_the_clicks_named_as_the_cause_do_raise_the_item(shop: Shop) -> None:
+    """Without one of them the item's raw score, by co or else by text, is lower."""
+    profile = shop.click("many", "tea-1", "rope-4", "tea-7", "lamps-3", "tea-2")
+    ranked = one(shop, profile)
+    named = 0
+    for row, causes, parts in zip(ranked.rows, ranked.because, ranked.parts, strict=True):
+        by_co = parts[PARTS.index("co")] > 0
+        whole = raw(shop, profile, row, by_co)
+        for cause in causes:
+            named += 1
+            without = shop.click(f"without-{cause}-{row}")
+            kept = [i for i, other in enumerate(profile.rows) if other != cause]
+            without.rows = [profile.rows[i] for i in kept]
+            assert raw(shop, without, row, by_co) < whole
+    assert named >= len(ranked.rows)
+
+
+def raw(shop: Shop, profile: Profile, row: int, by_co: bool) -> float:
+    """Σ of the decayed gains at the places the clicks have, or the cosine."""
+    if by_co:
+        full = shop.profiles["many"].rows
+        age = [full[::-1].index(other) for other in profile.rows]
+        rows = np.array([profile.rows])
+        return float(shop.neighbours.scores(rows, np.float32(0.9) ** np.array([age], np.float32))[0, row])
+    return float(shop.recommender.user_vectors([profile])[0] @ shop.items.centred(np.array([row]))[0])
+
+
+def test_reasons_are_plain_sentences_with_titles_and_events(shop: Shop) -> None:
+    profile = shop.click("reader", "seeds-1", "seeds-2", event="view")
+    items = shop.recommender.ranked_items(one(shop, profile), profile)
+    texts = [item.reason.text for item in items]
+    assert any(text.startswith("Because you looked at Seeds number") for text in texts)
+    assert all(item.reason.because for item in items[:3])
+    assert msgspec.json.decode(msgspec.json.encode(items), type=tuple[RankedItem, ...]) == items
+
+
+def test_a_layer_is_told_with_its_label() -> None:
+    shop = Shop()
+    shop.populate(users=400, clicks=5)
+    profile = shop.profiles["u7"]
+    ranked = one(shop, profile)
+    assert shop.view.ready
+    assert ranked.layer == profile.layer != ""
+    assert ranked.label
+
+
+# -- filters ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_seen_is_not_offered_again(shop: Shop) -> None:
+    profile = shop.click("seen it", *(f"lamps-{i}" for i in range(15)))
+    assert not set(one(shop, profile).rows) & set(profile.rows)
+
+
+def test_a_kind_of_event_may_repeat_after_its_time() -> None:
+    shop = Shop(config=RankingConfig(repeat_after_s={"purchase": 3600}, diversity=0))
+    shop.populate()
+    profile = shop.click("regular", *(f"tea-{i}" for i in range(20)), ts=NOW)
+    shop.click("regular", "tea-0", event="view", ts=NOW)
+    soon, later = one(shop, profile, now=NOW + 3_599_000), one(shop, profile, now=NOW + 3_600_000)
+    assert not any(item.startswith("tea") for item in shop.ids(soon.rows))
+    assert any(item.startswith("tea") for item in shop.ids(later.rows))
+    assert "tea-0" not in shop.ids(later.rows)  # a view has no such time: never
+
+
+def test_a_dismissed_item_stays_away_and_teaches_nothing(shop: Shop) -> None:
+    profile = shop.click("picky", "rope-1", "rope-2")
+    first = shop.ids(one(shop, profile).rows)[0]
+    shop.click("picky", first, event="dismiss")
+    assert first not in shop.ids(one(shop, profile, 50).rows)
+    assert profile.clicks == 2
+
+
+def test_unavailable_expired_and_blocked_items_are_in_no_list() -> None:
+    config = RankingConfig(blocked_categories=frozenset({"paint"}), blocked_labels=frozenset({"adult"}))
+    shop = Shop(config=config)
+    shop.populate()
+    shop.items.withdraw("tea-0")
+    shop.items.put("tea-1", record(0, 1, expires_ms=NOW))
+    shop.items.put("tea-2", record(0, 2, safety=("adult",)))
+    shop.items.put("tea-3", record(0, 3, available=False))
+    shop.items.put("tea-4", record(0, 4, category="paint"))
+    shop.recommender.follow()
+    for user in ("u0", "u5", "fresh"):
+        listed = shop.ids(one(shop, shop.click(user), 200).rows)
+        assert not {"tea-0", "tea-1", "tea-2", "tea-3", "tea-4"} & set(listed)
+        assert not any(item.startswith("paint") for item in listed)
+    shop.items.put("tea-2", record(0, 2))  # the label is taken off
+    shop.recommender.follow()
+    assert "tea-2" in shop.ids(one(shop, Profile("another"), 200).rows)
+
+
+def test_a_list_is_as_long_as_what_there_is_to_offer() -> None:
+    shop = Shop(each=3)
+    for profile in (Profile("new"), shop.click("some", "tea-0", "tea-1")):
+        left = 18 - len(profile.rows)
+        ranked = one(shop, profile, 50)
+        assert len(ranked.rows) == len(set(ranked.rows)) == left
+    all_seen = shop.click("all", *shop.items.ids)
+    assert one(shop, all_seen).rows == []
+
+
+def test_before_anything_is_known_the_newest_items_are_offered() -> None:
+    shop = Shop(layers=False)
+    newest = shop.ids(range(len(shop.items) - 10, len(shop.items)))
+    assert sorted(shop.ids(one(shop, Profile("first")).rows)) == sorted(newest)
+
+
+def test_an_empty_catalogue_gives_an_empty_list() -> None:
+    items = ItemStore(8)
+    recommender = Recommender(items, Neighbours(items), ItemIndex(items))
+    assert recommender.recommend([Profile("a"), Profile("b")], NOW)[1].rows == []
+
+
+def test_an_item_mentioned_since_the_last_look_at_the_catalogue_does_no_harm(shop: Shop) -> None:
+    profile = shop.click("early", "tea-1", "tea-2")
+    shop.neighbours.learn(shop.items.row("not in the catalogue"), profile.rows[::-1])
+    profile.rows.append(shop.items.row("not in the catalogue either"))
+    profile.times.append(NOW)
+    profile.events.append("view")
+    assert len(one(shop, profile).rows) == 10
+
+
+# -- vectors, weights, size ------------------------------------------------------------------------------------------
+
+
+def test_the_user_vector_mixes_bert_and_the_mean_of_his_items(shop: Shop) -> None:
+    profile = shop.click("mixed", "tea-1", "tea-2")
+    mean = shop.recommender.user_vectors([profile])[0]
+    rows = np.array(profile.rows[::-1])
+    expected = np.array([1, 0.9]) @ shop.items.centred(rows)
+    np.testing.assert_allclose(mean, expected / np.linalg.norm(expected), atol=1e-5)
+    bert = shop.items.vectors[[shop.items.row("lamps-3")]]
+    centred = shop.items.centred(np.array([shop.items.row("lamps-3")]))[0]
+    np.testing.assert_allclose(shop.recommender.user_vectors([profile], bert, 1.0)[0], centred, atol=1e-3)
+    half = 0.5 * centred + 0.5 * mean
+    np.testing.assert_allclose(
+        shop.recommender.user_vectors([profile], bert, 0.5)[0], half / np.linalg.norm(half), atol=1e-3
+    )
+    np.testing.assert_array_equal(shop.recommender.user_vectors([profile], np.zeros_like(bert), 0.5)[0], mean)
+    assert not shop.recommender.user_vectors([Profile("nobody")]).any()
+
+
+def test_a_score_is_features_times_weights(shop: Shop) -> None:
+    profiles = [shop.click(f"u{i}") for i in range(6)] + [Profile("nobody")]
+    scored = shop.recommender.score(profiles, NOW)
+    found = scored.candidates
+    for user in range(len(profiles)):
+        rows = found.rows[user, found.valid[user]]
+        made = np.concatenate([scored.personal[user][:, found.valid[user]], scored.shared[:, rows]])
+        assert made.shape == (len(FEATURES), len(rows))
+        expected = shop.recommender.weights[scored.buckets[user]] @ made
+        np.testing.assert_allclose(scored.scores[user, found.valid[user]], expected, rtol=1e-4, atol=1e-5)
+    assert np.isneginf(scored.scores[~found.valid]).all()
+    assert scored.personal.shape[1] == len(PERSONAL)
+
+
+def test_candidates_lose_nothing_that_scoring_everything_would_list() -> None:
+    few = RankingConfig(diversity=0, text_candidates=40, co_candidates=40, layer_candidates=30, popular_candidates=20)
+    everything = dataclasses.replace(few, text_candidates=9999, co_candidates=9999, layer_candidates=9999)
+    shop = Shop(each=60)
+    shop.populate(users=120, clicks=10)
+    profiles = [shop.profiles[f"u{i}"] for i in range(0, 120, 7)]
+    lists = []
+    for config in (few, everything):
+        recommender = Recommender(shop.items, shop.neighbours, ItemIndex(shop.items), shop.view, config)
+        lists.append([set(ranked.rows) for ranked in recommender.recommend(profiles, NOW)])
+    same = [len(a & b) for a, b in zip(*lists, strict=True)]
+    assert np.mean(same) >= 9.5
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_a_catalogue_past_the_threshold_is_ranked_by_the_approximate_index_alike(kind: str) -> None:
+    shop = Shop(each=60)
+    shop.populate(users=60)
+    profiles = [shop.profiles[f"u{i}"] for i in range(0, 60, 5)]
+    index = ItemIndex(shop.items, exact_below=100, kind=kind)  # type: ignore[arg-type]
+    other = Recommender(shop.items, shop.neighbours, index, shop.view, shop.recommender.config)
+    assert not index.exact
+    for a, b in zip(shop.recommender.recommend(profiles, NOW), other.recommend(profiles, NOW), strict=True):
+        assert len(set(a.rows) & set(b.rows)) >= 9
+
+
+def test_diversity_spreads_a_list(shop: Shop) -> None:
+    def spread(strength: float) -> float:
+        config = RankingConfig(diversity=strength, diversity_pool=60)
+        recommender = Recommender(shop.items, shop.neighbours, ItemIndex(shop.items), shop.view, config)
+        profile = shop.click("two minds", "tea-1", "boots-1")
+        vectors = shop.items.centred(np.array(recommender.recommend([profile], NOW)[0].rows))
+        return float((vectors @ vectors.T).mean())
+
+    assert spread(0.6) < spread(0.0)
+
+
+def test_stages_are_timed(shop: Shop) -> None:
+    shop.recommender.timings.clear()
+    one(shop, shop.profiles["u1"])
+    assert {"filters", "candidates", "features", "score", "diversity", "reasons"} <= set(shop.recommender.timings)
+    assert len(GROUPS) == 6
