@@ -217,8 +217,9 @@ class Process:
     def _catalogue(self) -> Loop:
         consumer = self._assigned_to("catalogue", self.settings.topics.items)
         assert self._queue is not None  # noqa: S101 (made in start for this role)
+        wake = threading.Event()
         outlet = self._queue.outlet(
-            "items", capacity=self._outlet_capacity(), share=self.settings.catalogue_share, on_ready=None
+            "items", capacity=self._outlet_capacity(), share=self.settings.catalogue_share, on_ready=wake.set
         )
         stage = Catalogue(
             consumer,
@@ -231,14 +232,17 @@ class Process:
             self.settings.catalogue,
             self.settings.limits,
         )
-        return self._loop("catalogue", consumer, stage)
+        return self._loop("catalogue", consumer, stage, wake)
 
     def _updater(self) -> Loop:
         settings = self.settings
         consumer = KafkaConsumerClient(self.connection, settings.updater_group, role="updater")
         consumer.subscribe([settings.topics.clicks])
         assert self._queue is not None  # noqa: S101 (made in start for this role)
-        outlet = self._queue.outlet("users", capacity=self._outlet_capacity(), share=1 - settings.catalogue_share)
+        wake = threading.Event()
+        outlet = self._queue.outlet(
+            "users", capacity=self._outlet_capacity(), share=1 - settings.catalogue_share, on_ready=wake.set
+        )
         items = ItemStore(self.encoder.dimension)
         recommender = Recommender(
             items,
@@ -257,7 +261,7 @@ class Process:
             self.metrics,
             settings.updater,
         )
-        return self._loop("updater", consumer, stage)
+        return self._loop("updater", consumer, stage, wake)
 
     def _neighbours(self) -> Loop:
         consumer = self._assigned_to("neighbours", self.settings.topics.profiles)
@@ -302,8 +306,10 @@ class Process:
     def _diversion(self, role: str) -> Diversion:
         return Diversion(role, self.settings.topics.dead_letters, self.settings.dead_letter_limits, self.metrics)
 
-    def _loop(self, role: str, consumer: KafkaConsumerClient, stage: Stage) -> Loop:
+    def _loop(
+        self, role: str, consumer: KafkaConsumerClient, stage: Stage, wake: threading.Event | None = None
+    ) -> Loop:
         publisher = Publisher(self.connection, limits=self.settings.topics.limits)
         self._publishers.append(publisher)
         self.stages[role] = stage
-        return Loop(role, consumer, stage, AtLeastOnce(publisher, consumer), self.metrics)
+        return Loop(role, consumer, stage, AtLeastOnce(publisher, consumer), self.metrics, wake=wake)

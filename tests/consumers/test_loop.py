@@ -36,6 +36,7 @@ class FakeConsumer:
         self.refuse: Exception | None = None
         self.joined = True
         self.polls = 0
+        self.timeouts: list[float] = []
         self.closed = False
 
     def fill(self, partition: Partition, count: int) -> None:
@@ -52,6 +53,7 @@ class FakeConsumer:
 
     def poll(self, timeout_s: float, max_records: int) -> list[Record]:
         self.polls += 1
+        self.timeouts.append(timeout_s)
         records = []
         for partition in sorted(set(self.next) - self.paused):
             at = self.next[partition]
@@ -426,3 +428,33 @@ def test_every_stage_method_runs_on_the_loops_thread(harness: Harness) -> None:
     stop.set()
     thread.join()
     assert harness.stage.threads == {thread.ident}
+
+
+def test_the_loop_waits_long_only_when_nothing_is_in_flight(harness: Harness) -> None:
+    harness.consumer.assign(P0)
+    harness.steps(2)
+    assert harness.consumer.timeouts[-1] == 0.1
+    harness.stage.hold = True
+    harness.consumer.fill(P0, 1)
+    harness.steps(2)
+    assert harness.consumer.timeouts[-1] == 0  # there was a record just now
+    harness.steps(1)
+    assert harness.consumer.timeouts[-1] == 0.02
+
+
+def test_what_is_finished_on_another_thread_wakes_the_loop(metrics: Metrics) -> None:
+    waits: list[float | None] = []
+
+    class Wake(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout)
+            return True
+
+    harness = Harness(metrics)
+    harness.loop._wake = Wake()
+    harness.consumer.fill(P0, 1)
+    harness.consumer.assign(P0)
+    harness.stage.hold = True
+    harness.steps(4)
+    assert waits == [0.02]
+    assert harness.consumer.timeouts[-1] == 0
