@@ -3,14 +3,14 @@
 Finding the nearest of 64 centres is array work and NumPy does it, for a block of vectors at once; moving a centre is
 River's :meth:`river.cluster.KMeans.learn_one`, one vector after the other. While a block is learned its centres move,
 so a winner found at its start can be wrong by the time its turn comes. How far each centre can have moved is bounded
-beforehand; only where that bound leaves a doubt is River asked itself. The labels are therefore those of stock River,
-all of them, at a fraction of its time.
+beforehand; only where that bound leaves a doubt are distances taken again, and where two are equal River itself is
+asked. The labels are therefore those of stock River, all of them, at a fraction of its time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Final
+import math
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from river import cluster
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-_TIE: Final = 1e-9  # distances this near to one another count as equal: River decides
+_TIE: Final = 1e-7  # distances this near to one another count as equal (float64 loses 1e-8 near zero): River decides
 
 
 class RoutedKMeans(cluster.KMeans):  # type: ignore[misc]
@@ -34,14 +34,41 @@ class RoutedKMeans(cluster.KMeans):  # type: ignore[misc]
 
     def predict_one(self, x: dict[int, float]) -> int:
         """The nearest centre."""
-        winner: int = super().predict_one(x) if self._told is None else self._told
-        return winner
+        return super().predict_one(x) if self._told is None else self._told
+
+    def nearest(self, x: dict[int, float], row: list[float], among: list[int]) -> int:
+        """The nearest of some centres for a vector, given in both forms; where two are equally near, River decides."""
+        if len(among) == 1:
+            return among[0]
+        by = sorted((self.distance(row, centre), centre) for centre in among)
+        return by[0][1] if by[0][0] + _TIE < by[1][0] else self.predict_one(x)
+
+    def distance(self, row: list[float], centre: int) -> float:
+        """Euclidean distance to a centre."""
+        return math.dist(row, self.centers[centre].values())
 
     def place(self, centre: int, at: NDArray[np.float64]) -> None:
         """Put a centre somewhere."""
         self.centers[centre].clear()
         # keys are integers: the order of string keys in River's sums changes from process to process
         self.centers[centre].update(enumerate(at.tolist()))
+
+
+class _Look(NamedTuple):
+    """What NumPy sees of a block before it is learned; columns are the coarse centres, then the fine ones."""
+
+    to: NDArray[np.float64]
+    """Distances, [n, columns]."""
+    branch: NDArray[np.intp]
+    leaf: NDArray[np.intp]
+    """Below its branch, 0 … width_fine − 1."""
+    least: NDArray[np.float64]
+    """How near a centre can have come by a vector's turn, [n, columns]."""
+    most: NDArray[np.float64]
+    """How far the winning coarse centre can be by then, [n]."""
+    most_fine: NDArray[np.float64]
+    lead: NDArray[np.float64]
+    """How much farther than the winner the nearest rival still is, at either level; under 0: not sure."""
 
 
 class LayerTree:
@@ -116,70 +143,79 @@ class LayerTree:
             river.halflife = self.step_fine * factor
 
     def learn(self, z: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        """Learn vectors in order: the leaf of each, intp [n], and its squared distance to the fine centre, float64 [n].
+        """Learn a block of vectors in order.
 
-        The distance is to where the centre was when NumPy last looked, a few steps ago.
+        Returns
+        -------
+        leaves : intp [n]
+            The leaf of each at its turn.
+        squared : float64 [n, leaves]
+            Squared distances to all fine centres, as they stood when the block began.
         """
-        wide = z.astype(np.float64)
-        rows = wide.tolist()
-        leaves = np.empty(len(z), np.intp)
-        near, near_fine = np.empty(len(z)), np.empty(len(z))
-        at = 0
-        while at < len(z):
-            at = self._learn_run(wide, rows, at, leaves, near, near_fine)
-        branch = leaves // self.width_fine
+        look = self._look(z.astype(np.float64))
+        coarse, fines, width = self.rivers, self.rivers_fine, self.width_fine
+        keys, slack = range(z.shape[1]), _TIE
+        for t, (row, i, j, lead) in enumerate(
+            zip(z.tolist(), look.branch.tolist(), look.leaf.tolist(), look.lead.tolist(), strict=True)
+        ):
+            x = dict(zip(keys, row, strict=True))
+            if lead <= slack:
+                true_i, true_j = self._look_again(x, row, look, t, slack)
+                if (i, j) != (true_i, true_j):
+                    i, j = look.branch[t], look.leaf[t] = true_i, true_j
+                    # two centres are about to move that the bounds did not expect to
+                    apart = coarse.distance(row, i) * coarse.halflife + fines[i].distance(row, j) * fines[i].halflife
+                    slack += 2 * apart * (1 + fines[i].halflife) ** len(z)
+            coarse.learn_routed(x, i)
+            fines[i].learn_routed(x, j)
+        n = np.arange(len(z))
+        leaves = look.branch * width + look.leaf
+        squared = look.to**2
+        self._read_rivers(list(set(look.branch.tolist())), list(set(leaves.tolist())))
         aged = 0.5 ** (len(z) / self.memory)
         for held, index, amounts in (
-            (self.size, branch, None),
-            (self.inertia, branch, near**2),
+            (self.size, look.branch, None),
+            (self.inertia, look.branch, squared[n, look.branch]),
             (self.size_fine, leaves, None),
-            (self.inertia_fine, leaves, near_fine**2),
+            (self.inertia_fine, leaves, squared[n, self.width + leaves]),
         ):
             held *= aged
             held += np.bincount(index, amounts, len(held))
-        return leaves, near_fine**2
+        return leaves, squared[:, self.width :]
 
-    def _learn_run(
-        self,
-        wide: NDArray[np.float64],
-        rows: list[list[float]],
-        start: int,
-        leaves: NDArray[np.intp],
-        near: NDArray[np.float64],
-        near_fine: NDArray[np.float64],
-    ) -> int:
-        """Learn from ``start`` on until the end or past the first vector whose winner had changed; where it stopped."""
-        z = wide[start:]
-        n = np.arange(len(z))
-        to_coarse = distances(z, self.coarse)
-        to_fine = distances(z, self.fine)
-        branch = to_coarse.argmin(axis=1)
-        own = to_fine.reshape(len(z), self.width, self.width_fine)[n, branch]
-        leaf = branch * self.width_fine + own.argmin(axis=1)
-        doubt = _uncertain(to_coarse, branch, self.rivers.halflife, np.zeros_like(branch), self.width)
-        doubt |= _uncertain(to_fine, leaf, self.rivers_fine[0].halflife, branch, self.width_fine)
-        coarse, fines, width = self.rivers, self.rivers_fine, self.width_fine
-        done = len(z)
-        for t, (row, i, j, unsure) in enumerate(
-            zip(rows[start:], branch.tolist(), leaf.tolist(), doubt.tolist(), strict=True)
-        ):
-            x = dict(enumerate(row))
-            if unsure:
-                true_i = coarse.predict_one(x)
-                true_leaf = true_i * width + fines[true_i].predict_one(x)
-                if true_leaf != j:
-                    i, j = true_i, true_leaf
-                    branch[t], leaf[t], done = i, j, t + 1
-            coarse.learn_routed(x, i)
-            fines[i].learn_routed(x, j - i * width)
-            if done == t + 1:
-                break
-        end = start + done
-        leaves[start:end] = leaf[:done]
-        near[start:end] = to_coarse[n[:done], branch[:done]]
-        near_fine[start:end] = to_fine[n[:done], leaf[:done]]
-        self._read_rivers(set(branch[:done].tolist()), set(leaf[:done].tolist()))
-        return end
+    def _look(self, wide: NDArray[np.float64]) -> _Look:
+        """Find the winners of a block as the centres stand, and how sure each is when its turn comes.
+
+        A centre that wins a vector at distance D moves by step · D, and D is at most the distance d at the start plus
+        what the centre moved before: after wins at d₁ … d_w it has moved by at most (1 + step)^w · step · Σ d.
+        """
+        k, n = self.width, np.arange(len(wide))
+        to = distances(wide, np.concatenate([self.coarse, self.fine]))
+        branch = to[:, :k].argmin(axis=1)
+        below = (k + branch * self.width_fine)[:, None] + np.arange(self.width_fine)
+        leaf = to[n[:, None], below].argmin(axis=1)
+        column = below[n, leaf]
+        moved = np.zeros_like(to)
+        moved[n, branch] = self.rivers.halflife * to[n, branch]
+        moved[n, column] = self.rivers_fine[0].halflife * to[n, column]
+        moved = np.cumsum(moved, axis=0) - moved
+        moved[:, :k] *= (1 + self.rivers.halflife) ** np.bincount(branch).max()
+        moved[:, k:] *= (1 + self.rivers_fine[0].halflife) ** np.bincount(column).max()
+        least = to - moved
+        most, most_fine = to[n, branch] + moved[n, branch], to[n, column] + moved[n, column]
+        rivals, rivals_fine = least[:, :k].copy(), least[n[:, None], below]
+        rivals[n, branch] = rivals_fine[n, leaf] = np.inf
+        lead = np.minimum(rivals.min(axis=1) - most, rivals_fine.min(axis=1) - most_fine)
+        return _Look(to, branch, leaf, least, most, most_fine, lead)
+
+    def _look_again(self, x: dict[int, float], row: list[float], look: _Look, t: int, slack: float) -> tuple[int, int]:
+        """The winners of a vector as the centres stand now, among those that can have won."""
+        k, m = self.width, self.width_fine
+        least = look.least[t].tolist()
+        most = look.most[t] + slack
+        branch = self.rivers.nearest(x, row, [i for i in range(k) if least[i] <= most])
+        start, most = k + branch * m, look.most_fine[t] + slack if branch == look.branch[t] else math.inf
+        return branch, self.rivers_fine[branch].nearest(x, row, [j for j in range(m) if least[start + j] <= most])
 
     def revive(self, recent: NDArray[np.float32], dead_share: float) -> tuple[list[int], list[int]]:
         """Move dead centres to where there is most to tell apart; the coarse layers and the leaves that began anew.
@@ -259,12 +295,10 @@ class LayerTree:
             for j in range(self.width_fine):
                 self.rivers_fine[i].place(j, self.fine[i * self.width_fine + j])
 
-    def _read_rivers(self, branches: Iterable[int], leaves: Iterable[int]) -> None:
-        for i in branches:
-            self.coarse[i] = list(self.rivers.centers[i].values())
-        for j in leaves:
-            i, below = divmod(j, self.width_fine)
-            self.fine[j] = list(self.rivers_fine[i].centers[below].values())
+    def _read_rivers(self, branches: list[int], leaves: list[int]) -> None:
+        coarse, fines, width = self.rivers.centers, self.rivers_fine, self.width_fine
+        self.coarse[branches] = [list(coarse[i].values()) for i in branches]
+        self.fine[leaves] = [list(fines[j // width].centers[j % width].values()) for j in leaves]
 
 
 def distances(z: NDArray[np.floating], centres: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -306,32 +340,3 @@ def batch_kmeans(
         else:
             fit = KMeans(k, init=start, n_init=1, random_state=seed).fit(wide)
     return fit.cluster_centers_, fit.labels_.astype(np.intp)
-
-
-def _uncertain(
-    to: NDArray[np.float64], winner: NDArray[np.intp], step: float, family: NDArray[Any], width: int
-) -> NDArray[np.bool_]:
-    """Whose winner may be another one by the time its turn comes, bool [n].
-
-    A centre that wins a vector at distance D moves by step · D, and D is at most the distance d at the block's start
-    plus what it moved before: after wins at d₁ … d_m it has moved by at most (1 + step)^m · step · Σ d.
-
-    Parameters
-    ----------
-    to
-        Distances at the start, [n, k].
-    winner
-        Nearest centre of each, [n].
-    family
-        Only the centres family · width … (family + 1) · width − 1 compete for a vector, [n].
-    """
-    n = np.arange(len(to))
-    moved = np.zeros_like(to)
-    moved[n, winner] = step * to[n, winner]
-    moved = np.cumsum(moved, axis=0) - moved
-    moved *= (1 + step) ** np.bincount(winner).max()
-    rivals = to - moved
-    rivals[n, winner] = np.inf
-    nearest_rival = rivals.reshape(len(to), -1, width)[n, family].min(axis=1)
-    doubtful: NDArray[np.bool_] = to[n, winner] + moved[n, winner] + _TIE >= nearest_rival
-    return doubtful

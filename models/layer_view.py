@@ -8,28 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.items import ItemStore
-from models.layer_tree import distances
+from models.layer_membership import Membership, nobody, soft
+from models.layer_tree import distances, route
 from models.popularity import HALF_LIVES
 from models.records import LayerInfo, LayerTree
 
-TOP: Final = 3
-"""Fine layers that a user is in."""
 _SMOOTHING: Final = 20.0  # clicks' worth of the layer above that every layer begins with (m of design §6)
-
-
-class Membership(NamedTuple):
-    """Which layers users are in.
-
-    Attributes
-    ----------
-    layers : intp [b, 3]
-        Fine layers, the user's own first; -1 is the root.
-    weights : float32 [b, 3]
-        Sum to one.
-    """
-
-    layers: NDArray[np.intp]
-    weights: NDArray[np.float32]
 
 
 class _Layer(NamedTuple):
@@ -112,34 +96,16 @@ class LayerView:
     def membership(self, vectors: NDArray[np.float32]) -> Membership:
         """Layers of users, from their vectors float32 [b, d].
 
-        The first is the layer that learning puts the user in: the nearest coarse centre, then the nearest fine one
-        below it; then the nearest others, wherever they hang. Weights fall with the squared distance, in units of
-        the mean one: exp(−d² / spread).
+        See :func:`~models.layer_membership.soft`; a zero vector, or one that is not finite, is in the root alone.
         """
-        b = len(vectors)
-        layers = np.full((b, TOP), -1, np.intp)
-        weights = np.zeros((b, TOP), np.float32)
-        weights[:, 0] = 1
+        membership = nobody(len(vectors))
         known = np.flatnonzero(np.isfinite(vectors).all(axis=1) & vectors.any(axis=1))
-        if self._basis is None or not len(known):
-            return Membership(layers, weights)
-        z = vectors[known] @ self._basis.T
-        n = np.arange(len(z))
-        to = distances(z, self._fine)
-        width = len(self._fine) // len(self._coarse)
-        branch = distances(z, self._coarse).argmin(axis=1)
-        own = branch * width + to.reshape(len(z), -1, width)[n, branch].argmin(axis=1)
-        by = to**2
-        first = by[n, own]
-        by[n, own] = -1
-        nearest = np.argpartition(by, TOP - 1, axis=1)[:, :TOP]
-        nearest = np.take_along_axis(nearest, np.take_along_axis(by, nearest, 1).argsort(axis=1), 1)
-        by[n, own] = first
-        chosen = np.take_along_axis(by, nearest, 1)
-        soft = np.exp(-(chosen - chosen.min(axis=1, keepdims=True)) / self._spread)
-        layers[known] = nearest
-        weights[known] = soft / soft.sum(axis=1, keepdims=True)
-        return Membership(layers, weights)
+        if self._basis is not None and len(known):
+            z = vectors[known] @ self._basis.T
+            own = soft(distances(z, self._fine) ** 2, route(z, self._coarse, self._fine)[1], self._spread)
+            membership.layers[known, : own.layers.shape[1]] = own.layers
+            membership.weights[known, : own.layers.shape[1]] = own.weights
+        return membership
 
     def layer_id(self, layer: int) -> str:
         """Id of a fine layer: ``3.5``; the root's for -1."""

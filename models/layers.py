@@ -13,7 +13,9 @@ from models import layer_labels
 from models.errors import ConfigurationError
 from models.items import ItemStore
 from models.layer_drift import DriftAlarm
+from models.layer_membership import Membership, soft
 from models.layer_tree import LayerTree as Tree
+from models.layer_tree import distances
 from models.popularity import HALF_LIVES, DecayedCounts
 from models.records import LayerInfo, LayerState, LayerTree, decode, encode
 from models.space import InteractionSpace, carry, fingerprints
@@ -133,7 +135,7 @@ class LayerLearner:
             Item rows of the clicks that are new in each update; none where a vector was only encoded again.
         """
         finite = np.isfinite(vectors).all(axis=1)
-        usable: NDArray[np.bool_] = finite & vectors.any(axis=1)
+        usable = np.asarray(finite & vectors.any(axis=1))
         self.refused += int((~finite).sum())
         rows: list[int] = []
         start = self.clicks
@@ -191,10 +193,10 @@ class LayerLearner:
                 self._seed()
             return
         z = self.space.project(vectors)
-        leaves, errors = self.tree.learn(z)
-        self._count(leaves, clicked)
+        leaves, squared = self.tree.learn(z)
+        self._count(soft(squared, leaves, self.spread), clicked)
         self.recent = np.concatenate([self.recent, z])[-16 * s.block :]
-        self._measure(self.tree, z, float(errors.mean()))
+        self._measure(self.tree, z, float(squared[np.arange(len(z)), leaves].mean()))
         if stage < len(s.seed_at) and len(self._seeds) >= s.seed_at[stage]:
             self.tree.seed_from(self.space.project(self._seeds.astype(np.float32)), keep=True)
             self._seeded()
@@ -223,8 +225,9 @@ class LayerLearner:
         self.recent = z[-16 * s.block :]
         self.mean = z.mean(axis=0, dtype=np.float64)
         self.variance = float(((z - self.mean) ** 2).sum(axis=1).mean())
-        self.spread = float(((z - self.tree.fine[leaves]) ** 2).sum(axis=1).mean())
-        self._count(leaves, self._seed_clicks[-len(z) :])
+        squared = distances(z, self.tree.fine) ** 2
+        self.spread = float(squared[np.arange(len(z)), leaves].mean())
+        self._count(soft(squared, leaves, self.spread), self._seed_clicks[-len(z) :])
         self._seed_clicks = []
         self._tree_dirty = True
         self._seeded()
@@ -234,17 +237,25 @@ class LayerLearner:
         if stage == len(self.settings.seed_at):
             self._seeds = self._seeds[:0]
 
-    def _count(self, leaves: NDArray[np.intp], clicked: Sequence[tuple[tuple[int, int], ...]]) -> None:
-        width, width_fine = self.settings.width, self.settings.width_fine
+    def _count(self, membership: Membership, clicked: Sequence[tuple[tuple[int, int], ...]]) -> None:
+        """Count clicks for the layers that their users are in, and for the coarse ones above."""
+        first, width_fine = 1 + self.settings.width, self.settings.width_fine
         groups: list[int] = []
         rows: list[int] = []
         times: list[int] = []
-        for leaf, fresh in zip(leaves.tolist(), clicked, strict=True):
+        weights: list[float] = []
+        for leaves, parts, fresh in zip(membership.layers.tolist(), membership.weights.tolist(), clicked, strict=True):
+            shares: dict[int, float] = {}
+            for leaf, part in zip(leaves, parts, strict=True):
+                shares[first + leaf] = part
+                above = 1 + leaf // width_fine
+                shares[above] = shares.get(above, 0.0) + part
             for row, at in fresh:
-                groups += (1 + leaf // width_fine, 1 + width + leaf)
-                rows += (row, row)
-                times += (at, at)
-        self.counts.add(groups, rows, times)
+                groups += shares
+                weights += shares.values()
+                rows += [row] * len(shares)
+                times += [at] * len(shares)
+        self.counts.add(groups, rows, times, weights)
         self._dirty.update(groups)
 
     def _measure(self, tree: Tree, z: NDArray[np.float32], error: float) -> None:

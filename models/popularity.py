@@ -56,11 +56,14 @@ class DecayedCounts:
         self.landmarks = np.zeros(len(self.half_lives), np.int64)
         self._entries: list[dict[int, int]] = [{} for _ in self.capacities]
 
-    def add(self, groups: Sequence[int], rows: Sequence[int], times: Sequence[int]) -> None:
-        """Count clicks: group, item row and time (in clicks, not falling) of each."""
+    def add(
+        self, groups: Sequence[int], rows: Sequence[int], times: Sequence[int], weights: Sequence[float] | None = None
+    ) -> None:
+        """Count clicks: group, item row, time (in clicks, not falling) and weight (1 by default) of each."""
         if not groups:
             return
         self._advance(times[-1])
+        scaled = self._scaled(times, weights)
         entries: list[int] = []
         counted = 0
         for group, row in zip(groups, rows, strict=True):
@@ -69,7 +72,7 @@ class DecayedCounts:
             if entry is None:
                 if len(known) == self.capacities[group]:
                     # what is waiting refers to entries that are about to move
-                    self._count(entries, times[counted : counted + len(entries)])
+                    self._count(entries, scaled[:, counted : counted + len(entries)])
                     counted, entries = counted + len(entries), []
                     self._drop(group)
                     known = self._entries[group]
@@ -78,10 +81,10 @@ class DecayedCounts:
                 self.rows[entry] = row
                 self.sizes[group] += 1
             entries.append(entry)
-        self._count(entries, times[counted:])
-        weights = self._weights(times)
-        for total, weight in zip(self.totals, weights, strict=True):
-            np.add.at(total, np.asarray(groups), weight)
+        self._count(entries, scaled[:, counted:])
+        index = np.asarray(groups)
+        for total, amounts in zip(self.totals, scaled, strict=True):
+            np.add.at(total, index, amounts)
 
     def group(self, group: int, time: int) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float64]]:
         """A group at a time: item rows [n], their counts float32 [half-lives, n], totals float64 [half-lives]."""
@@ -105,18 +108,22 @@ class DecayedCounts:
             rows = self.rows[start : start + size].tolist()
             self._entries[group] = dict(zip(rows, range(start, start + size), strict=True))
 
-    def _count(self, entries: list[int], times: Sequence[int]) -> None:
+    def _count(self, entries: list[int], scaled: NDArray[np.float64]) -> None:
         if entries:
             where = np.asarray(entries)
-            for count, weight in zip(self.counts, self._weights(times), strict=True):
-                np.add.at(count, where, weight.astype(np.float32))
+            for count, amounts in zip(self.counts, scaled.astype(np.float32), strict=True):
+                np.add.at(count, where, amounts)
 
-    def _weights(self, times: Sequence[int]) -> NDArray[np.float64]:
-        """2^(t / half-life) over the landmark, [half-lives, clicks]; the whole power apart, so that it is exact."""
+    def _scaled(self, times: Sequence[int], weights: Sequence[float] | None) -> NDArray[np.float64]:
+        """weight · 2^(t / half-life) over the landmark, [half-lives, clicks].
+
+        Whole powers of two are applied apart from the rest: the bits are the same whatever the landmark is.
+        """
         ages = np.asarray(times) / self.half_lives[:, None]
         whole = np.floor(ages)
-        weights: NDArray[np.float64] = np.ldexp(np.exp2(ages - whole), (whole - self.landmarks[:, None]).astype(int))
-        return weights
+        parts = np.exp2(ages - whole) if weights is None else np.exp2(ages - whole) * np.asarray(weights)
+        scaled: NDArray[np.float64] = np.ldexp(parts, (whole - self.landmarks[:, None]).astype(np.int64))
+        return scaled
 
     def _advance(self, time: int) -> None:
         for h, landmark in enumerate((time / self.half_lives).astype(int) // _REBASE * _REBASE):
