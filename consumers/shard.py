@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from consumers.client import Record
 from models.items import ItemStore
 from models.profile import Profile
 from models.records import ApplyMark, ProfileRecord, decode
@@ -16,8 +17,8 @@ class Owed:
 
     Attributes
     ----------
-    first
-        Offset of the oldest click that no published list contains: nothing from here on may be committed.
+    record
+        The newest click, as it was read; kept for the dead letters.
     since
         When it was read, monotonic s: the deadline counts from here.
     event_ts
@@ -26,10 +27,15 @@ class Owed:
         Whether the profile changed; a replayed click only makes the same list go out again.
     """
 
-    first: int
+    record: Record
     since: float
     event_ts: int
     changed: bool = False
+    first: int = -1
+    """Offset of the oldest click that no published list contains: nothing from here on may be committed."""
+
+    def __post_init__(self) -> None:
+        self.first = self.record.offset
 
 
 class Shard:

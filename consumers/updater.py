@@ -15,34 +15,24 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import cast
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from consumers.client import Partition, Record
 from consumers.diversion import Diversion
+from consumers.knowledge import Knowledge
+from consumers.lists import ARM, ListMaker, Made, Ready
 from consumers.loop import Work
 from consumers.metrics import Metrics
 from consumers.shard import Owed, Shard
 from consumers.tables import OpenTables
 from models.encode_queue import Outlet
 from models.encoder import Encoder
-from models.errors import DimensionMismatch, InvalidEvent
 from models.events import Click, Limits, decode_click
-from models.profile import Profile, ProfileLimits
-from models.recommender import RankedList, Recommender
-from models.records import (
-    ItemVector,
-    LayerInfo,
-    LayerRef,
-    LayerTree,
-    NeighbourRow,
-    Recommendation,
-    Source,
-    decode,
-)
+from models.profile import ProfileLimits
+from models.recommender import Recommender
 from producers.publisher import Message
 from producers.topics import Topics
 
@@ -50,9 +40,6 @@ log = logging.getLogger(__name__)
 
 _Key = tuple[int, str]
 """Partition and user: what the encoder's queue knows a history by."""
-
-ARM = "full"
-_TABLES_S = 0.02  # how often the tables are looked at: often enough for a page, rarely enough for the hot path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,20 +64,6 @@ class UpdaterConfig:
     """How long the tables may take to be read at a start, s."""
     profile: ProfileLimits = field(default_factory=ProfileLimits)
     limits: Limits = field(default_factory=Limits)
-
-
-@dataclass(slots=True)
-class _Ready:
-    """A user whose list can be made now."""
-
-    shard: Shard
-    user_id: str
-    vector: NDArray[np.float32] | None = None
-    """From the encoder, or None."""
-    offset: int = -1
-    """Of the last click that ``vector`` contains."""
-    same: bool = False
-    """Nothing was added to the history: the user's vector stays as it is."""
 
 
 class Updater:
@@ -137,65 +110,24 @@ class Updater:
         self._shards: dict[int, Shard] = {}
         self._to_encode: dict[_Key, None] = {}
         self._submitted: set[_Key] = set()
-        self._tables = open_tables(
-            {topics.vectors: self._item, topics.layers: self._layer, topics.neighbours: self._neighbour}
-        )
+        self._knowledge = Knowledge(recommender, encoder.name, open_tables, topics)
         self._open_tables = open_tables
-        self._arrived: dict[_Key, _Ready] = {}
+        self._arrived: dict[_Key, Ready] = {}
         self._committed: dict[int, int] = {}
+        self._lists = ListMaker(recommender, topics, encoder.name, config.list_length)
         self._published: list[tuple[Owed | None, bool]] = []  # what the Work in hand settles, and whether with BERT
-        self._next_tables = self._next_publish = 0.0
-        self._other_model = 0
-
-    # -- tables -------------------------------------------------------------------------------------------------
-
-    def _item(self, record: Record) -> None:
-        item_id = _text(record.key)
-        if record.value is None:
-            self._items.withdraw(item_id)
-            return
-        vector = decode(record.value, ItemVector)
-        try:
-            if vector.model != self._encoder.name:
-                raise DimensionMismatch(f"vectors of {vector.model} do not fit those of {self._encoder.name}")
-            self._items.put(item_id, vector)
-        except DimensionMismatch as error:
-            self._other_model += 1
-            if self._other_model == 1:
-                log.warning("updater: %s; the catalogue role encodes such items again", error)
-            raise InvalidEvent("vector: of another model", "validate") from error
-
-    def _layer(self, record: Record) -> None:
-        layers, key = self.recommender.layers, _text(record.key)
-        if layers is None or record.value is None:
-            return
-        if key == "tree":
-            tree = decode(record.value, LayerTree)
-            if tree.model == self._encoder.name:
-                layers.put_tree(tree)
-        elif key.startswith("layer/"):
-            layers.put_layer(decode(record.value, LayerInfo))
-
-    def _neighbour(self, record: Record) -> None:
-        row = None if record.value is None else decode(record.value, NeighbourRow)
-        self.recommender.neighbours.put(_text(record.key), row)
-
-    def _follow_tables(self, now: float) -> None:
-        if now >= self._next_tables:
-            self._next_tables = now + _TABLES_S
-            self._tables.poll()
+        self._next_publish = 0.0
 
     # -- partitions ---------------------------------------------------------------------------------------------
 
     def assigned(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         """Read the tables to their ends, then restore the profiles of these partitions."""
-        self._tables.catch_up(self._config.tables_timeout_s)
-        self.recommender.follow()
+        self._knowledge.catch_up(self._config.tables_timeout_s)
         numbers = sorted(number for _, number in partitions)
         fresh = {n: Shard(n, self._items, self._config.hot_profiles) for n in numbers}
 
         def restore(record: Record) -> None:
-            fresh[record.partition].restore(_text(record.key), record.value)
+            fresh[record.partition].restore((record.key or b"").decode(errors="replace"), record.value)
             self._metrics.profiles_restored.inc()
 
         if numbers:
@@ -232,7 +164,7 @@ class Updater:
             shard = self._shards[record.partition]
             try:
                 click = decode_click(record.value, record.headers, self._config.limits)
-                self._apply(shard, click, record.offset, now, wall_ms)
+                self._apply(shard, click, record, now, wall_ms)
             except Exception as error:
                 self._diversion.divert(record, error)
             else:
@@ -243,7 +175,7 @@ class Updater:
         self._offer()
         return len(taken)
 
-    def _apply(self, shard: Shard, click: Click, offset: int, now: float, wall_ms: int) -> None:
+    def _apply(self, shard: Shard, click: Click, record: Record, now: float, wall_ms: int) -> None:
         if click.ts > wall_ms:  # a clock that runs ahead must not make an item unseen, or a list fresher than now
             if click.ts > wall_ms + self._config.limits.future_ms:
                 self._metrics.clamped.inc()
@@ -251,18 +183,22 @@ class Updater:
         user_id = click.user_id
         profile = shard.profile(user_id)
         before, clicks = profile.applied, profile.clicks
-        if profile.apply(click, offset, self._items, self._config.profile):
+        if profile.apply(click, record.offset, self._items, self._config.profile):
             self._count_hit(shard, click)
         owed = shard.owed.get(user_id)
         if owed is None:
-            owed = shard.owed[user_id] = Owed(offset, now, click.ts)
+            owed = shard.owed[user_id] = Owed(record, now, click.ts)
+        owed.record = record
         owed.event_ts = max(owed.event_ts, click.ts)
         owed.changed |= profile.applied > before
+        key = (shard.partition, user_id)
         if profile.clicks > clicks:
-            self._to_encode[shard.partition, user_id] = None
-        elif profile.encoded >= profile.applied and (shard.partition, user_id) not in self._to_encode:
+            self._to_encode[key] = None
+            if key in self._arrived and self._arrived[key].same:
+                del self._arrived[key]  # his history is another one now
+        elif profile.encoded >= profile.applied and key not in self._to_encode:
             # nothing that BERT would read: the same list again, or one without what was dismissed
-            self._arrived.setdefault((shard.partition, user_id), _Ready(shard, user_id, same=True))
+            self._arrived.setdefault(key, Ready(shard, user_id, same=True))
 
     def _count_hit(self, shard: Shard, click: Click) -> None:
         served = shard.served.get(click.user_id)
@@ -277,13 +213,11 @@ class Updater:
     def _offer(self) -> None:
         """Hand to the encoder what it has room for: first who is owed a list, then who was served without it."""
         free = self._outlet.capacity - self._outlet.pending
-        self._offer_some(list(self._to_encode)[:free])
+        self._offer_some(list(islice(self._to_encode, max(0, free))))
         if not self._to_encode:
             free = self._outlet.capacity // 4 - self._outlet.pending  # the rest stays free for who clicks next
-            behind = [
-                (n, user_id) for n, shard in self._shards.items() for user_id in list(shard.behind)[: max(0, free)]
-            ]
-            self._offer_some(behind[: max(0, free)])
+            behind = ((n, user_id) for n, shard in self._shards.items() for user_id in shard.behind)
+            self._offer_some(list(islice(behind, max(0, free))))
 
     def _offer_some(self, keys: Sequence[_Key]) -> None:
         if not keys:
@@ -300,7 +234,7 @@ class Updater:
             if not history:  # none of his items is encoded yet: there is nothing to read
                 profile.encoded = profile.applied
                 if key[1] in shard.owed:
-                    self._arrived[key] = _Ready(shard, key[1])
+                    self._arrived[key] = Ready(shard, key[1])
             elif not self._outlet.submit(key, next(inputs), profile.applied):
                 return
             else:
@@ -317,7 +251,7 @@ class Updater:
                 continue
             if encoded.error is not None:
                 log.error("updater: a history could not be encoded", exc_info=encoded.error)
-            self._arrived[key] = _Ready(shard, key[1], encoded.vector, cast(int, encoded.tag))
+            self._arrived[key] = Ready(shard, key[1], encoded.vector, cast(int, encoded.tag))
 
     def _overdue(self, now: float) -> None:
         """Whoever has waited for the encoder beyond the deadline is served without it."""
@@ -325,22 +259,23 @@ class Updater:
             for user_id, owed in shard.owed.items():
                 if now - owed.since < self._config.deadline_s:
                     break  # in order of arrival: the rest is younger
-                self._arrived.setdefault((number, user_id), _Ready(shard, user_id))
+                self._arrived.setdefault((number, user_id), Ready(shard, user_id))
 
     # -- lists --------------------------------------------------------------------------------------------------
 
     def poll(self, now: float) -> Work | None:
         """See :class:`~consumers.loop.Stage`."""
-        self._follow_tables(now)
+        self._knowledge.follow(now)
         self._collect()
         self._overdue(now)
         self._offer()
         if now < self._next_publish:
             return None
-        ready = list(self._arrived.values())[: self._config.batch_users]
-        messages = self._diversion.take()
-        if ready:
-            messages += self._lists(ready)
+        messages: list[Message] = []
+        for made in self._make(list(islice(self._arrived.values(), self._config.batch_users))):
+            self._settle(made)
+            messages += made.messages
+        messages += self._diversion.take()
         offsets = {}
         for number, shard in self._shards.items():
             offset = shard.committable()
@@ -351,74 +286,47 @@ class Updater:
         self._next_publish = now + self._config.publish_s
         return Work(messages, offsets)
 
-    def _lists(self, ready: Sequence[_Ready]) -> list[Message]:
-        now_ms = int(self._wall() * 1000)
-        profiles = [one.shard.profile(one.user_id) for one in ready]
-        self.recommender.follow()
-        self._set_vectors(ready, profiles)
-        layers = [profile.layer for profile in profiles]
-        lists = self.recommender.recommend(profiles, now_ms, self._config.list_length)
-        self._count_moves(layers, profiles)
-        messages: list[Message] = []
-        for one, profile, ranked in zip(ready, profiles, lists, strict=True):
-            shard, user_id = one.shard, one.user_id
-            del self._arrived[shard.partition, user_id]
-            owed = shard.owed.pop(user_id, None)
-            encoded = profile.encoded >= profile.applied
-            if encoded:
-                shard.behind.pop(user_id, None)
-            elif (shard.partition, user_id) in self._to_encode:
-                del self._to_encode[shard.partition, user_id]
-                shard.behind[user_id] = None
-            key = user_id.encode()
-            messages.append(
-                Message(
-                    self._topics.recommendations, key, self._list(one, profile, ranked, owed, now_ms), shard.partition
-                )
-            )
-            if owed is None or owed.changed:
-                record = profile.record(self._items, now_ms)
-                profile.fresh = 0
-                shard.stored(user_id, record)
-                messages.append(Message(self._topics.profiles, key, record, shard.partition))
-            shard.served[user_id] = tuple(ranked.rows)
-            self._published.append((owed, encoded))
-        return messages
+    def _make(self, ready: Sequence[Ready]) -> list[Made]:
+        """Lists for these users; whoever makes it fail is found by halving and leaves as a dead letter."""
+        if not ready:
+            return []
+        try:
+            return self._lists.make(ready, int(self._wall() * 1000))
+        except Exception as error:
+            if len(ready) > 1:
+                half = len(ready) // 2
+                return self._make(ready[:half]) + self._make(ready[half:])
+            self._give_up(ready[0], error)
+            return []
 
-    def _count_moves(self, before: Sequence[str], profiles: Sequence[Profile]) -> None:
-        for old, new in zip(before, (profile.layer for profile in profiles), strict=True):
-            if old and new and old != new:
-                self._metrics.layer_changes.labels("fine").inc()
-                if old.partition(".")[0] != new.partition(".")[0]:
-                    self._metrics.layer_changes.labels("coarse").inc()
+    def _give_up(self, one: Ready, error: Exception) -> None:
+        self._done(one)
+        one.shard.behind.pop(one.user_id, None)
+        owed = one.shard.owed.pop(one.user_id, None)
+        if owed is None:
+            log.error("updater: a list could not be made again", exc_info=error)
+        else:
+            self._diversion.divert(owed.record, error)
 
-    def _set_vectors(self, ready: Sequence[_Ready], profiles: Sequence[Profile]) -> None:
-        encoded = np.zeros((len(ready), self._items.dimension), np.float32)
-        for i, (one, profile) in enumerate(zip(ready, profiles, strict=True)):
-            if one.vector is not None:
-                encoded[i] = one.vector
-            profile.encoded = max(profile.encoded, one.offset)
-        vectors = self.recommender.user_vectors(profiles, encoded)
-        for one, profile, vector in zip(ready, profiles, vectors, strict=True):
-            if not one.same:
-                profile.vector = vector if vector.any() else None
+    def _done(self, one: Ready) -> None:
+        """A user leaves the stage; if BERT has not read his newest clicks, he is remembered for later."""
+        self._arrived.pop(one.key, None)
+        waited = one.key in self._to_encode
+        self._to_encode.pop(one.key, None)
+        profile = one.shard.profile(one.user_id)
+        if profile.encoded >= profile.applied:
+            one.shard.behind.pop(one.user_id, None)
+        elif waited:
+            one.shard.behind[one.user_id] = None
 
-    def _list(self, one: _Ready, profile: Profile, ranked: RankedList, owed: Owed | None, now_ms: int) -> bytes:
-        layers = self.recommender.layers
-        return msgspec.json.encode(
-            Recommendation(
-                user_id=one.user_id,
-                generated_at=now_ms,
-                event_ts=owed.event_ts if owed else profile.times[-1] if profile.times else now_ms,
-                model=self._encoder.name,
-                layers_version=layers.version if layers else 0,
-                arm=ARM,
-                encoded=profile.encoded >= profile.applied,
-                source=Source(self._topics.clicks, one.shard.partition, profile.applied),
-                layer=LayerRef(ranked.layer, ranked.label) if ranked.layer else None,
-                items=self.recommender.ranked_items(ranked, profile),
-            )
-        )
+    def _settle(self, made: Made) -> None:
+        self._done(made.ready)
+        self._published.append((self._lists.settle(made), made.encoded))
+        old, new = made.layer_before, made.profile.layer
+        if old and new and old != new:
+            self._metrics.layer_changes.labels("fine").inc()
+            if old.partition(".")[0] != new.partition(".")[0]:
+                self._metrics.layer_changes.labels("coarse").inc()
 
     def published(self, work: Work) -> None:
         """Count how fresh the lists were when the broker had them."""
@@ -436,8 +344,4 @@ class Updater:
 
     def close(self) -> None:
         """See :class:`~consumers.loop.Stage`."""
-        self._tables.close()
-
-
-def _text(key: bytes | None) -> str:
-    return (key or b"").decode(errors="replace")
+        self._knowledge.close()

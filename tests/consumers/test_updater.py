@@ -21,6 +21,7 @@ from models.index import ItemIndex
 from models.items import ItemStore
 from models.layer_view import LayerView
 from models.neighbours import Neighbours
+from models.profile import Profile
 from models.recommender import Recommender
 from models.records import ItemVector, ProfileRecord, Recommendation, decode, encode
 from producers.publisher import Message
@@ -376,3 +377,36 @@ def test_of_two_records_of_a_profile_the_one_with_more_clicks_counts(bench: Benc
     again.submit(again.click("ann", "i2"))
     again.encode()
     assert [p.clicks for p in again.profiles(again.work())] == [3]
+
+
+def test_a_user_whose_list_cannot_be_made_is_diverted_and_the_others_are_served(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recommend = Recommender.recommend
+
+    def fails(self: Recommender, profiles: Sequence[Profile], *rest: int) -> object:
+        if any(profile.user_id == "bob" for profile in profiles):
+            raise ZeroDivisionError("a fault of ours")
+        return recommend(self, profiles, *rest)
+
+    monkeypatch.setattr(Recommender, "recommend", fails)
+    bench.submit(*(bench.click(user, "i0") for user in ("ann", "bob", "cid", "dan")))
+    bench.encode()
+    work = bench.work()
+    assert [made.user_id for made in bench.lists(work)] == ["ann", "cid", "dan"]
+    (letter,) = by_topic(work.messages, bench.names.dead_letters)
+    assert b'"bob"' in (letter.value or b"")
+    assert dict(letter.headers)["strata-error-class"] == b"ZeroDivisionError"
+    assert work.offsets == {(bench.names.clicks, 0): 4}
+    assert bench.updater.idle()
+
+
+def test_a_click_after_a_dismissal_is_not_taken_for_one(bench: Bench) -> None:
+    bench.submit(bench.click("ann", "i0"))
+    bench.encode()
+    bench.work()
+    bench.submit(bench.click("ann", "i1", event="dismiss"), bench.click("ann", "i2"))
+    assert bench.work() == Work(), "there is something new to read, so the list waits for the encoder"
+    bench.encode()
+    (made,) = bench.lists(bench.work())
+    assert made.encoded

@@ -1,0 +1,95 @@
+"""The tables that ranking reads, fed from their topics: vectors, layers, neighbours."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from consumers.client import Record
+from consumers.tables import OpenTables
+from models.errors import DimensionMismatch, InvalidEvent
+from models.recommender import Recommender
+from models.records import ItemVector, LayerInfo, LayerTree, NeighbourRow, decode
+from producers.topics import Topics
+
+log = logging.getLogger(__name__)
+
+_EVERY_S: Final = 0.02  # often enough for a page, rarely enough for the hot path
+
+
+class Knowledge:
+    """Keeps a recommender's tables up to date.
+
+    Parameters
+    ----------
+    recommender
+        Its items, layers and neighbours are fed here.
+    model
+        Name of the encoder; vectors and layers of another model are told and left out.
+    open_tables
+        Makes the reader.
+    """
+
+    def __init__(self, recommender: Recommender, model: str, open_tables: OpenTables, topics: Topics) -> None:
+        self._recommender = recommender
+        self._model = model
+        self._told = False
+        self._next = 0.0
+        self._tables = open_tables(
+            {topics.vectors: self._item, topics.layers: self._layer, topics.neighbours: self._neighbour}
+        )
+
+    def catch_up(self, timeout_s: float) -> None:
+        """Read the tables to their ends; blocks.
+
+        Raises
+        ------
+        CatchUpTimeout
+        """
+        self._tables.catch_up(timeout_s)
+        self._recommender.follow()
+
+    def follow(self, now: float) -> None:
+        """Read what is new, if the last look is some time ago. ``now`` is monotonic, s."""
+        if now >= self._next:
+            self._next = now + _EVERY_S
+            self._tables.poll()
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._tables.close()
+
+    def _item(self, record: Record) -> None:
+        item_id = _text(record.key)
+        if record.value is None:
+            self._recommender.items.withdraw(item_id)
+            return
+        vector = decode(record.value, ItemVector)
+        try:
+            if vector.model != self._model:
+                raise DimensionMismatch(f"vectors of {vector.model} do not fit those of {self._model}")
+            self._recommender.items.put(item_id, vector)
+        except DimensionMismatch as error:
+            if not self._told:
+                self._told = True
+                log.warning("updater: %s; the catalogue role encodes such items again", error)
+            raise InvalidEvent("vector: of another model", "validate") from error
+
+    def _layer(self, record: Record) -> None:
+        layers, key = self._recommender.layers, _text(record.key)
+        if layers is None or record.value is None:
+            return
+        if key == "tree":
+            tree = decode(record.value, LayerTree)
+            if tree.model == self._model:
+                layers.put_tree(tree)
+        elif key.startswith("layer/"):
+            layers.put_layer(decode(record.value, LayerInfo))
+
+    def _neighbour(self, record: Record) -> None:
+        row = None if record.value is None else decode(record.value, NeighbourRow)
+        self._recommender.neighbours.put(_text(record.key), row)
+
+
+def _text(key: bytes | None) -> str:
+    return (key or b"").decode(errors="replace")
