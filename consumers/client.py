@@ -30,7 +30,7 @@ from kafka.errors import (
 )
 
 from producers.connection import Connection
-from producers.errors import BrokerError, CommitRefused, LogRolledBack, OffsetsExpired, TopicMissing
+from producers.errors import BrokerError, CommitFailed, CommitRefused, LogRolledBack, OffsetsExpired, TopicMissing
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class Consumer(Protocol):
         ...
 
     def commit(self, offsets: Mapping[Partition, int]) -> None:
-        """Commit the next offsets to read; blocks until acknowledged. Raises CommitRefused or BrokerError."""
+        """Commit the next offsets to read; blocks until acknowledged. Raises CommitFailed."""
         ...
 
     def position(self, partition: Partition) -> int | None:
@@ -326,7 +326,7 @@ class KafkaConsumerClient:
         ------
         CommitRefused
             The group moved on.
-        BrokerError
+        CommitFailed
             The broker did not answer in time; the commit may be tried again.
         """
         if not offsets:
@@ -337,7 +337,7 @@ class KafkaConsumerClient:
         except _MOVED_ON as error:
             raise CommitRefused(f"the group moved on before the commit ({type(error).__name__})") from error
         except KafkaError as error:
-            raise BrokerError(f"offsets not committed at {self._bootstrap}: {type(error).__name__}") from error
+            raise CommitFailed(f"offsets not committed at {self._bootstrap}: {type(error).__name__}") from error
 
     def position(self, partition: Partition) -> int | None:
         """See :class:`Consumer`."""

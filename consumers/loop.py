@@ -19,7 +19,7 @@ from typing import Final, Protocol
 
 from consumers.client import Consumer, Partition, Record, rolled_back
 from consumers.metrics import Metrics
-from producers.errors import BrokerError, CommitRefused, GroupJoinTimeout, LogRolledBack, PublishFailed
+from producers.errors import CommitFailed, GroupJoinTimeout, LogRolledBack, PublishFailed
 from producers.publisher import Message, Publisher
 
 log = logging.getLogger(__name__)
@@ -92,8 +92,8 @@ class Delivery(Protocol):
 
         Raises
         ------
-        CommitRefused
-            Published, but the group moved on.
+        CommitFailed
+            Published and acknowledged, but not committed.
         PublishFailed
             Not (wholly) published; nothing committed.
         """
@@ -381,8 +381,8 @@ class Loop:
             self._metrics.commits.labels(self.role).inc(bool(offsets))
             try:
                 self._delivery.deliver(Work(work.messages, offsets))
-            except CommitRefused as refused:
-                self._keep(offsets, refused)
+            except CommitFailed as error:
+                self._keep(offsets, error)
             except PublishFailed as failed:
                 if not failed.retriable or self._clock() > give_up:
                     raise
@@ -391,15 +391,13 @@ class Loop:
                 self._move()
                 self._sleep(0.5)
                 continue
-            except BrokerError as error:
-                self._keep(offsets, error)
             else:
                 self._uncommitted.clear()
             break
         self._stage.published(work)
         return True
 
-    def _keep(self, offsets: Mapping[Partition, int], error: BrokerError) -> None:
+    def _keep(self, offsets: Mapping[Partition, int], error: CommitFailed) -> None:
         """A commit failed after the acknowledgements.
 
         If the group moved on, the next poll tells which partitions are gone, and their offsets go with them; those
@@ -419,7 +417,7 @@ class Loop:
         offsets = dict(self._uncommitted)
         try:
             self._delivery.deliver(Work((), offsets))
-        except BrokerError as error:
+        except CommitFailed as error:
             self._keep(offsets, error)
         else:
             self._uncommitted.clear()

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar
 
-from kafka.errors import KafkaConnectionError, KafkaError
+from kafka.errors import KafkaConfigurationError, KafkaConnectionError, KafkaError
 
+from models.errors import ConfigurationError
 from producers.errors import BrokerUnavailable
 
 log = logging.getLogger(__name__)
@@ -87,9 +88,11 @@ class Connection:
 
         Raises
         ------
+        ConfigurationError
+            If the client refuses its settings.
         BrokerUnavailable
-            After the last attempt, with the address, what the client's own log said last, and the likely causes:
-            an absent broker, a wrong password and a wrong certificate look alike to the caller.
+            After the last attempt (or the first, if another cannot help), with the address, what the client's own log
+            said last, and the likely causes: an absent broker, a wrong password and a wrong certificate look alike.
         """
         heard = _Listener()
         clients_log = logging.getLogger("kafka")
@@ -101,9 +104,11 @@ class Connection:
                     if not any(_listens(server) for server in self.servers):
                         raise KafkaConnectionError("connection refused")
                     return make()
+                except KafkaConfigurationError as error:
+                    raise ConfigurationError(f"Kafka's client does not accept its settings: {error}") from error
                 except (KafkaError, OSError) as error:
-                    if attempt == self.attempts:
-                        raise BrokerUnavailable(self._explain(error, heard.last)) from error
+                    if attempt == self.attempts or not getattr(error, "retriable", True):
+                        raise BrokerUnavailable(self._explain(error, heard.last, attempt)) from error
                     wait = _BACKOFF_S[min(attempt, len(_BACKOFF_S)) - 1] * random.uniform(0.8, 1.2)  # noqa: S311
                     log.warning(
                         "no connection to Kafka at %s (%s); attempt %d of %d, the next in %.1f s",
@@ -114,11 +119,11 @@ class Connection:
             clients_log.removeHandler(heard)
         raise AssertionError("attempts is at least 1")
 
-    def _explain(self, error: BaseException, last: str) -> str:
+    def _explain(self, error: BaseException, last: str, attempts: int) -> str:
         if not any(_listens(server) for server in self.servers):
             cause = "nothing listens there: is the broker running, and are the address and port right?"
         elif self.security_protocol == "PLAINTEXT":
-            cause = "something listens, but it is not a plain Kafka listener: does the broker want TLS or SASL?"
+            cause = "something listens, but not as a plain Kafka broker: does it want TLS or SASL, or does it hang?"
         else:
             cause = (
                 "something listens: check the user name and password, the mechanism"
@@ -126,7 +131,7 @@ class Connection:
             )
         said = f' The client said: "{last}".' if last else ""
         return (
-            f"no connection to Kafka at {self.bootstrap} ({self.security_protocol}) after {self.attempts}"
+            f"no connection to Kafka at {self.bootstrap} ({self.security_protocol}) after {attempts}"
             f" attempt(s): {cause}{said} ({type(error).__name__})"
         )
 

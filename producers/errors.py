@@ -8,7 +8,8 @@
     ├── TopicMismatch            a topic is there with another shape
     ├── PublishFailed            messages that were not acknowledged (``refused`` names those that never will be)
     ├── GroupJoinTimeout         the consumer group did not let this process in
-    ├── CommitRefused            the group moved on: the partitions belong to somebody else, or soon will
+    ├── CommitFailed             offsets were not committed, after everything was acknowledged
+    │   └── CommitRefused        … because the group moved on: the partitions belong to somebody else, or soon will
     ├── LogRolledBack            the log ends before what is already applied (§ rollback guard)
     ├── OffsetsExpired           the log begins after what is still to be read
     ├── CatchUpTimeout           a table could not be read to its end in time
@@ -67,7 +68,11 @@ class GroupJoinTimeout(BrokerError):
     """The consumer group did not complete a join in time."""
 
 
-class CommitRefused(BrokerError):
+class CommitFailed(BrokerError):
+    """Offsets could not be committed. Everything below them has been published, so they may be committed later."""
+
+
+class CommitRefused(CommitFailed):
     """The consumer group moved on before the commit: whoever owns the partitions now does their work again."""
 
 

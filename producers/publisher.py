@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -11,7 +12,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from producers.connection import Connection
-from producers.errors import PublishFailed
+from producers.errors import BrokerUnavailable, PublishFailed
 from producers.topics import MESSAGE_BYTES
 
 log = logging.getLogger(__name__)
@@ -81,11 +82,11 @@ class Publisher:
             "batch_size": 256 * 1024,
             "max_request_size": max([MESSAGE_BYTES, *self._limits.values()]) + 50_000,
             "delivery_timeout_ms": int(timeout_s * 1000),
-            "request_timeout_ms": int(min(timeout_s, 10.0) * 1000),
+            "request_timeout_ms": int(min(timeout_s / 2, 10.0) * 1000),
             "max_block_ms": int(timeout_s * 1000),
             "metrics_enabled": False,
         }
-        self._producer = self._open()
+        self._producer: Any = connection.open(lambda: self._make(**self._settings))
 
     def publish(self, messages: Iterable[Message]) -> None:
         """Write all messages; return when every one has been acknowledged by all in-sync replicas.
@@ -110,10 +111,28 @@ class Publisher:
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Wait for what is in flight, then close the connections."""
-        self._producer.close(timeout=timeout_s)
+        if self._producer is not None:
+            try:
+                self._producer.close(timeout=timeout_s)
+            except KafkaError as error:
+                log.warning("the producer did not close cleanly: %s", error)
 
-    def _open(self) -> Any:
-        return self._connection.open(lambda: self._make(**self._settings))
+    def _sound(self) -> Any:
+        """The producer, a new one after :meth:`_discard`. Tried once: whoever publishes knows how long to go on."""
+        if self._producer is None:
+            try:
+                self._producer = replace(self._connection, attempts=1).open(lambda: self._make(**self._settings))
+            except BrokerUnavailable as error:
+                raise PublishFailed(str(error), retriable=True) from error
+        return self._producer
+
+    def _discard(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            try:
+                producer.close(timeout=0)
+            except KafkaError as error:
+                log.debug("a failed producer did not close: %s", error)
 
     def _too_long(self, message: Message) -> str | None:
         size = (
@@ -127,7 +146,8 @@ class Publisher:
 
     def _send(self, messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
         """Those messages that were not acknowledged, each with its error."""
-        send = self._producer.send
+        producer = self._sound()
+        send = producer.send
         futures: list[tuple[Message, Any]] = []
         failed: list[tuple[Message, Exception]] = []
         for message in messages:
@@ -138,7 +158,7 @@ class Publisher:
             else:
                 futures.append((message, future))
         try:
-            self._producer.flush(timeout=self._timeout_s)
+            producer.flush(timeout=self._timeout_s)
         except KafkaError:
             log.warning("the broker has not acknowledged everything after %.0f s", self._timeout_s)
         for message, future in futures:
@@ -150,9 +170,9 @@ class Publisher:
         return failed
 
     def _recover(self, failed: list[tuple[Message, Exception]]) -> None:
-        """Tell a failure of the moment from messages that will never be accepted; always leave a sound producer."""
+        """Tell a failure of the moment from messages that will never be accepted; never keep a poisoned producer."""
         final = [error for _, error in failed if not _retriable(error)]
-        self._replace()
+        self._discard()
         if not final:
             raise PublishFailed(
                 f"{len(failed)} message(s) not acknowledged by Kafka at {self._connection.bootstrap}:"
@@ -163,16 +183,12 @@ class Publisher:
         refused: list[tuple[Message, str]] = []
         for message, _ in failed:
             for _, error in self._send([message]):
-                self._replace()
+                self._discard()
                 if _retriable(error):
                     raise PublishFailed(f"message not acknowledged: {error}", retriable=True)
                 refused.append((message, f"{type(error).__name__}: {error}"))
         if refused:
             raise PublishFailed(_summary(refused), refused=refused)
-
-    def _replace(self) -> None:
-        self._producer.close(timeout=0)
-        self._producer = self._open()
 
 
 def _retriable(error: Exception) -> bool:

@@ -12,7 +12,8 @@ from consumers.client import Partition, Rebalance, Record
 from consumers.loop import AtLeastOnce, Loop, LoopConfig, Work
 from consumers.metrics import Metrics
 from producers.errors import (
-    BrokerError,
+    BrokerUnavailable,
+    CommitFailed,
     CommitRefused,
     GroupJoinTimeout,
     LogRolledBack,
@@ -201,6 +202,16 @@ def test_nothing_is_committed_when_the_publish_fails_for_good(harness: Harness) 
     assert harness.consumer.committed == {}
 
 
+def test_an_error_before_the_acknowledgements_is_never_taken_for_a_failed_commit(harness: Harness) -> None:
+    harness.consumer.fill(P0, 3)
+    harness.consumer.assign(P0)
+    harness.publisher.fail = [BrokerUnavailable("gone")]
+    with pytest.raises(BrokerUnavailable):
+        harness.steps(3)
+    assert harness.loop._uncommitted == {}
+    assert harness.consumer.committed == {}
+
+
 def test_a_publish_that_the_broker_does_not_answer_is_tried_again_and_then_given_up(harness: Harness) -> None:
     harness.consumer.fill(P0, 3)
     harness.consumer.assign(P0)
@@ -301,10 +312,10 @@ def test_a_commit_refused_because_the_group_moved_on_is_dropped_with_its_partiti
 def test_a_commit_that_nobody_answers_stops_the_loop_in_the_end(harness: Harness) -> None:
     harness.consumer.fill(P0, 2)
     harness.consumer.assign(P0)
-    harness.consumer.refuse = BrokerError("no answer")
+    harness.consumer.refuse = CommitFailed("no answer")
     harness.steps(5)
     harness.now += 61
-    with pytest.raises(BrokerError):
+    with pytest.raises(CommitFailed):
         harness.steps(1)
 
 

@@ -6,9 +6,10 @@ import logging
 import socket
 
 import pytest
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.errors import KafkaTimeoutError
 
+from models.errors import ConfigurationError
 from producers.connection import Connection
 from producers.errors import BrokerUnavailable
 
@@ -56,7 +57,7 @@ def test_something_else_at_the_address_is_told_apart(caplog: pytest.LogCaptureFi
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         plain = Connection(bootstrap=address, attempts=1)
-        with pytest.raises(BrokerUnavailable, match="does the broker want TLS or SASL") as failure:
+        with pytest.raises(BrokerUnavailable, match="does it want TLS or SASL") as failure:
             plain.open(make)
         assert "SASL authentication failed" in str(failure.value)
         secured = Connection(bootstrap=address, attempts=1, security_protocol="SASL_SSL", password="hush", username="u")
@@ -80,3 +81,10 @@ def test_security_reaches_the_client() -> None:
     assert (settings["sasl_plain_username"], settings["sasl_plain_password"]) == ("u", "p")
     assert settings["ssl_cafile"] == "/ca.pem"
     assert not set(settings) - set(KafkaAdminClient.DEFAULT_CONFIG)
+
+
+def test_settings_that_the_client_refuses_are_not_tried_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connection = Connection(bootstrap=f"127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(ConfigurationError, match="no_such_setting"):
+            connection.open(lambda: KafkaConsumer(no_such_setting=1), sleep=lambda seconds: pytest.fail("waited"))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -12,6 +16,7 @@ from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
 from consumers.client import Record
 from consumers.tables import TableReader
+from ops.broker import EmbeddedBroker
 from producers.connection import Connection
 from producers.errors import PublishFailed
 from producers.publisher import Message, Publisher
@@ -162,6 +167,7 @@ def test_a_poisoned_producer_is_replaced_and_only_the_bad_message_is_refused(
     assert all(producer.closed for producer in made[:-1])
     assert made[-1].poison is None
     publisher.publish(messages(b"4"))
+    assert made[-1].sent[-1] == b"4"
 
 
 def test_a_failure_of_the_moment_may_be_tried_again(made: list[FakeProducer], fake: Fake) -> None:
@@ -182,8 +188,41 @@ def test_a_missing_acknowledgement_is_a_failure(made: list[FakeProducer], fake: 
     assert failure.value.retriable
 
 
+def test_a_producer_that_cannot_be_replaced_now_is_replaced_later(made: list[FakeProducer], fake: Fake) -> None:
+    errors: list[Exception] = [KafkaTimeoutError("no answer")]
+    publisher = fake(lambda value: errors.pop() if errors else None)
+    with pytest.raises(PublishFailed):
+        publisher.publish(messages(b"1"))
+    make, publisher._make = publisher._make, lambda **settings: (_ for _ in ()).throw(KafkaTimeoutError("gone"))
+    with pytest.raises(PublishFailed, match="no connection to Kafka") as failure:
+        publisher.publish(messages(b"1"))
+    assert failure.value.retriable
+    publisher._make = make
+    publisher.publish(messages(b"1"))
+    assert made[-1].sent == [b"1"]
+
+
 def test_the_producer_waits_for_all_replicas_and_is_idempotent(made: list[FakeProducer], fake: Fake) -> None:
     fake(lambda value: None)
     assert made[0].settings["acks"] == "all"
     assert made[0].settings["enable_idempotence"] is True
     assert not set(made[0].settings) - set(KafkaProducer.DEFAULT_CONFIG)
+
+
+@pytest.mark.broker
+def test_a_broker_that_hangs_fails_the_publish_for_the_moment_and_the_next_one_arrives(topics: Topics) -> None:
+    with EmbeddedBroker() as broker:
+        topics.ensure(broker.connection)
+        publisher = Publisher(replace(broker.connection, connect_timeout_s=0.5), timeout_s=0.5)
+        publisher.publish([Message(topics.clicks, b"u", b"1")])
+        (tansu,) = Path(f"/proc/{broker.pid}/task/{broker.pid}/children").read_text().split()
+        os.kill(int(tansu), signal.SIGSTOP)
+        try:
+            with pytest.raises(PublishFailed) as failure:
+                publisher.publish([Message(topics.clicks, b"u", b"2")])
+            assert failure.value.retriable
+        finally:
+            os.kill(int(tansu), signal.SIGCONT)
+        publisher.publish([Message(topics.clicks, b"u", b"3")])
+        assert {b"1", b"3"} <= {r.value for r in read(broker.connection, topics.clicks)}
+        publisher.close()
