@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from consumers.client import Consumer, Partition, Record
 from consumers.diversion import Diversion
-from consumers.loop import Work
 from consumers.metrics import Metrics
+from consumers.stage import Work
 from consumers.tables import OpenTables
 from models.encode_queue import Outlet
 from models.encoder import Encoder
@@ -58,7 +58,7 @@ class _Text:
 
 
 class Catalogue:
-    """A :class:`~consumers.loop.Stage` in assign mode on all partitions of ``items``.
+    """A :class:`~consumers.stage.Stage` in assign mode on all partitions of ``items``.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ class Catalogue:
     # -- items --------------------------------------------------------------------------------------------------
 
     def submit(self, records: Sequence[Record]) -> int:
-        """See :class:`~consumers.loop.Stage`. Refuses while the encoder's queue is full."""
+        """See :class:`~consumers.stage.Stage`. Refuses while the encoder's queue is full."""
         self._took_all = False
         for taken, record in enumerate(records):
             try:
@@ -255,7 +255,7 @@ class Catalogue:
     # -- vectors ------------------------------------------------------------------------------------------------
 
     def poll(self, now: float) -> Work | None:
-        """See :class:`~consumers.loop.Stage`."""
+        """See :class:`~consumers.stage.Stage`."""
         for encoded in self._outlet.drain():
             digest = cast(bytes, encoded.key)
             encoding = self._encoding.pop(digest)
@@ -284,11 +284,11 @@ class Catalogue:
         """Nothing is committed, so nothing is left to do."""
 
     def idle(self) -> bool:
-        """See :class:`~consumers.loop.Stage`."""
+        """See :class:`~consumers.stage.Stage`."""
         return not self._encoding and not self._messages and not self._diversion
 
     def close(self) -> None:
-        """See :class:`~consumers.loop.Stage`."""
+        """See :class:`~consumers.stage.Stage`."""
         self._vectors.close()
 
 

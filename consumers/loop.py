@@ -13,108 +13,19 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
 
 from consumers.client import Consumer, Partition, Record, rolled_back
+from consumers.delivery import Delivery
 from consumers.metrics import Metrics
+from consumers.stage import Stage, Work
 from producers.errors import CommitFailed, GroupJoinTimeout, LogRolledBack, PublishFailed
-from producers.publisher import Message, Publisher
 
 log = logging.getLogger(__name__)
 
 _DRAIN_POLL_S: Final = 0.005
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Finished work: what to write, and up to where the input is then done with."""
-
-    messages: Sequence[Message] = ()
-    offsets: Mapping[Partition, int] = field(default_factory=dict)
-    """The next offset to read, by partition. Everything below it is in ``messages`` of this Work or of an earlier
-    one. Empty in assign mode."""
-
-
-class Stage(Protocol):
-    """What a role does with its records. Every method runs on the loop's thread, none on another."""
-
-    def assigned(self, partitions: Iterable[Partition]) -> Mapping[Partition, int] | None:
-        """Partitions came: restore what is known of them.
-
-        May block (inside ``max_poll_interval_s``): fetching begins afterwards. May return, by partition, the first
-        offset that is *not* contained in what was restored: in assign mode reading begins there (at the beginning
-        without); in group mode reading begins at the committed offset, and the loop stops with
-        :class:`~producers.errors.LogRolledBack` if the log ends before either.
-        """
-        ...
-
-    def revoked(self, partitions: Iterable[Partition]) -> None:
-        """Partitions went (or were lost): drop their state and their work. Must not block.
-
-        The stage owes: nothing of them, neither message nor offset, appears in a later :class:`Work`.
-        """
-        ...
-
-    def submit(self, records: Sequence[Record]) -> int:
-        """Take records, in order; returns how many were taken. Must not block.
-
-        Fewer than all is backpressure: the loop holds the rest, pauses, keeps polling, and submits them again.
-        """
-        ...
-
-    def poll(self, now: float) -> Work | None:
-        """Finished work, if there is any. Must not block; called every few milliseconds while the stage is not idle.
-
-        ``now`` is the loop's monotonic clock, s.
-        """
-        ...
-
-    def published(self, work: Work) -> None:
-        """A Work is acknowledged and (unless the group moved on) committed. Must not block."""
-        ...
-
-    def idle(self) -> bool:
-        """True: nothing is in flight, so a drain may end."""
-        ...
-
-    def close(self) -> None:
-        """The last call. Release threads and connections."""
-        ...
-
-
-class Delivery(Protocol):
-    """How work becomes durable. An exactly-once delivery takes the same place as :class:`AtLeastOnce`."""
-
-    def deliver(self, work: Work) -> None:
-        """Publish and commit one Work; blocks until both are done.
-
-        Raises
-        ------
-        CommitFailed
-            Published and acknowledged, but not committed.
-        PublishFailed
-            Not (wholly) published; nothing committed.
-        """
-        ...
-
-
-class AtLeastOnce:
-    """Publish, wait, commit. With profiles that carry their applied offset this is effectively once."""
-
-    def __init__(self, publisher: Publisher, consumer: Consumer) -> None:
-        self._publisher = publisher
-        self._consumer = consumer
-
-    def deliver(self, work: Work) -> None:
-        """See :class:`Delivery`."""
-        # 1. publish and 2. wait until every message is acknowledged: a crash here repeats the work, it loses none
-        if work.messages:
-            self._publisher.publish(work.messages)
-        # 3. commit the input offsets, never before: a crash here repeats the work, and the applied offsets skip it
-        if work.offsets:
-            self._consumer.commit(work.offsets)
 
 
 @dataclass(frozen=True, kw_only=True)

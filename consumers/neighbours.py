@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from consumers.client import Partition, Record
 from consumers.diversion import Diversion
-from consumers.loop import Work
 from consumers.metrics import Metrics
+from consumers.stage import Work
 from consumers.tables import OpenTables
 from models.neighbours import WINDOW, Neighbours
 from models.records import NeighbourRow, ProfileRecord, decode, encode
@@ -39,7 +39,7 @@ class NeighboursConfig:
 
 
 class NeighboursRole:
-    """A :class:`~consumers.loop.Stage` in assign mode on all partitions of ``profiles``.
+    """A :class:`~consumers.stage.Stage` in assign mode on all partitions of ``profiles``.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class NeighboursRole:
         """Never happens in assign mode."""
 
     def submit(self, records: Sequence[Record]) -> int:
-        """See :class:`~consumers.loop.Stage`."""
+        """See :class:`~consumers.stage.Stage`."""
         for record in records:
             before = dict(self._offsets)
             try:
@@ -128,7 +128,7 @@ class NeighboursRole:
             self._neighbours.learn(rows[end], rows[max(0, end - WINDOW) : end][::-1], frozen)
 
     def poll(self, now: float) -> Work | None:
-        """See :class:`~consumers.loop.Stage`."""
+        """See :class:`~consumers.stage.Stage`."""
         if now < self._next_publish or not (self._dirty or self._diversion):
             return None
         self._next_publish = now + self._config.publish_s
@@ -158,11 +158,11 @@ class NeighboursRole:
         """The rows carry their offsets themselves."""
 
     def idle(self) -> bool:
-        """See :class:`~consumers.loop.Stage`. What is not published yet is learned again after a restart."""
+        """See :class:`~consumers.stage.Stage`. What is not published yet is learned again after a restart."""
         return True
 
     def close(self) -> None:
-        """See :class:`~consumers.loop.Stage`."""
+        """See :class:`~consumers.stage.Stage`."""
 
 
 def _raise_to(offsets: Offsets, others: Mapping[int, int]) -> None:

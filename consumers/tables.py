@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
-from consumers.client import KafkaConsumerClient, Partition, Record
+from consumers.client import Partition, Record
+from consumers.kafka_client import KafkaConsumerClient
 from consumers.metrics import Metrics
 from models.errors import InvalidEvent
 from producers.connection import Connection
@@ -26,8 +27,8 @@ class TableReader:
     """Feeds handlers from the partitions of topics, in assign mode: every record from the beginning, then what comes.
 
     The handlers hold the table; a null value is a tombstone and reaches them like any record. A handler that raises
-    :class:`~models.errors.InvalidEvent` skips the record: the topic was written by something else, which is logged
-    and counted.
+    :class:`~models.errors.InvalidEvent` skips the record: the topic was written by something else, which is counted,
+    and logged once a topic (after a change of the model it is so of every item).
 
     Parameters
     ----------
@@ -51,6 +52,7 @@ class TableReader:
         self._clock = clock
         self._partitions: set[Partition] = set()
         self._ends: dict[Partition, int] = {}
+        self._told: set[str] = set()
 
     @classmethod
     def open(
@@ -120,7 +122,12 @@ class TableReader:
             try:
                 self._handlers[record.topic](record)
             except InvalidEvent as error:
-                log.warning("%s-%d@%d is not usable: %s", record.topic, record.partition, record.offset, error)
+                if record.topic not in self._told:
+                    self._told.add(record.topic)
+                    log.warning(
+                        "%s-%d@%d is not usable: %s (others of this topic are only counted)",
+                        record.topic, record.partition, record.offset, error,
+                    )  # fmt: skip
                 if self._metrics:
                     self._metrics.table_errors.labels(record.topic).inc()
             if self._metrics:

@@ -24,9 +24,9 @@ from consumers.client import Partition, Record
 from consumers.diversion import Diversion
 from consumers.knowledge import Knowledge
 from consumers.lists import ARM, ListMaker, Made, Ready
-from consumers.loop import Work
 from consumers.metrics import Metrics
 from consumers.shard import Owed, Shard
+from consumers.stage import Work
 from consumers.tables import OpenTables
 from models.encode_queue import Outlet
 from models.encoder import Encoder
@@ -67,7 +67,7 @@ class UpdaterConfig:
 
 
 class Updater:
-    """A :class:`~consumers.loop.Stage` in a consumer group on ``clicks``.
+    """A :class:`~consumers.stage.Stage` in a consumer group on ``clicks``.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ class Updater:
     # -- clicks -------------------------------------------------------------------------------------------------
 
     def submit(self, records: Sequence[Record]) -> int:
-        """See :class:`~consumers.loop.Stage`. Refuses while too many users wait for a list."""
+        """See :class:`~consumers.stage.Stage`. Refuses while too many users wait for a list."""
         room = self._config.owed_users - sum(len(shard.owed) for shard in self._shards.values())
         taken = records[: max(0, room)]
         now, wall_ms = self._clock(), int(self._wall() * 1000)
@@ -264,7 +264,7 @@ class Updater:
     # -- lists --------------------------------------------------------------------------------------------------
 
     def poll(self, now: float) -> Work | None:
-        """See :class:`~consumers.loop.Stage`."""
+        """See :class:`~consumers.stage.Stage`."""
         self._knowledge.follow(now)
         self._collect()
         self._overdue(now)
@@ -339,9 +339,9 @@ class Updater:
         self._published.clear()
 
     def idle(self) -> bool:
-        """See :class:`~consumers.loop.Stage`. Users who were served without the encoder do not hold up a stop."""
+        """See :class:`~consumers.stage.Stage`. Users who were served without the encoder do not hold up a stop."""
         return not self._arrived and not self._diversion and all(not shard.owed for shard in self._shards.values())
 
     def close(self) -> None:
-        """See :class:`~consumers.loop.Stage`."""
+        """See :class:`~consumers.stage.Stage`."""
         self._knowledge.close()

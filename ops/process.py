@@ -14,12 +14,14 @@ import faiss
 from prometheus_client import CollectorRegistry
 
 from consumers.catalogue import Catalogue
-from consumers.client import KafkaConsumerClient
+from consumers.delivery import AtLeastOnce
 from consumers.diversion import Diversion
+from consumers.kafka_client import KafkaConsumerClient
 from consumers.layers import LayersRole
-from consumers.loop import AtLeastOnce, Loop, Stage
+from consumers.loop import Loop
 from consumers.metrics import Metrics
 from consumers.neighbours import NeighboursRole
+from consumers.stage import Stage
 from consumers.tables import Handler, OpenTables, TableReader
 from consumers.updater import Updater
 from models.encode_queue import EncodeQueue

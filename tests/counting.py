@@ -19,9 +19,12 @@ if __name__ == "__main__":
 
 from prometheus_client import CollectorRegistry
 
-from consumers.client import Consumer, GroupConfig, KafkaConsumerClient, Partition, Record
-from consumers.loop import AtLeastOnce, Loop, LoopConfig, Work
+from consumers.client import Consumer, GroupConfig, Partition, Record
+from consumers.delivery import AtLeastOnce
+from consumers.kafka_client import KafkaConsumerClient
+from consumers.loop import Loop, LoopConfig
 from consumers.metrics import Metrics
+from consumers.stage import Work
 from consumers.tables import TableReader
 from producers.connection import Connection
 from producers.publisher import Message, Publisher

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from counting import Worker, group_config
 
-from consumers.client import KafkaConsumerClient, Record
+from consumers.client import Record
+from consumers.kafka_client import KafkaConsumerClient
 from consumers.tables import TableReader
 from producers.connection import Connection
 from producers.errors import LogRolledBack, TopicMissing

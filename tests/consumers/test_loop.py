@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from consumers.client import Partition, Rebalance, Record
-from consumers.loop import AtLeastOnce, Loop, LoopConfig, Work
+from consumers.delivery import AtLeastOnce
+from consumers.loop import Loop, LoopConfig
 from consumers.metrics import Metrics
+from consumers.stage import Work
 from producers.errors import (
     BrokerUnavailable,
     CommitFailed,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from kafka import KafkaProducer
 
-from consumers.client import KafkaConsumerClient, Record
+from consumers.client import Record
+from consumers.kafka_client import KafkaConsumerClient
 from consumers.metrics import Metrics
 from consumers.tables import TableReader
 from models.errors import InvalidEvent

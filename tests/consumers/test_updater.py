@@ -11,8 +11,8 @@ from fed_topics import TITLES, Clock, Topic, by_topic, json
 
 from consumers.client import Record
 from consumers.diversion import Diversion
-from consumers.loop import Work
 from consumers.metrics import Metrics
+from consumers.stage import Work
 from consumers.updater import Updater, UpdaterConfig
 from models.encode_queue import EncodeQueue
 from models.encoder import Encoder

@@ -1,0 +1,332 @@
+"""The consumer on kafka-python.
+
+What kafka-python does on its own IO thread (rebalance listeners above all) is queued here and handed out on the
+loop's thread; a partition that has just been assigned stays paused until it is started.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal
+
+from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.errors import (
+    CommitFailedError,
+    FencedInstanceIdError,
+    IllegalGenerationError,
+    KafkaError,
+    LogTruncationError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+
+from consumers.client import GroupConfig, Partition, Rebalance, Record, rolled_back
+from producers.connection import Connection
+from producers.errors import BrokerError, CommitFailed, CommitRefused, LogRolledBack, OffsetsExpired, TopicMissing
+
+log = logging.getLogger(__name__)
+
+_TABLE_WAIT_S: Final = 0.1
+"""Longest wait of a fetch in assign mode."""
+_ANSWER_S: Final = 30.0
+"""How long the broker may take to answer a question without which a partition cannot be started."""
+
+_MOVED_ON: Final = (
+    CommitFailedError,
+    FencedInstanceIdError,
+    IllegalGenerationError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+
+
+class KafkaConsumerClient:
+    """A :class:`Consumer` on kafka-python, either a member of a group or with partitions of its own choice.
+
+    Parameters
+    ----------
+    connection
+        The cluster.
+    group
+        Group mode, together with :meth:`subscribe`. None = assign mode, with :meth:`assign`; nothing is committed.
+    role
+        Tells this client apart in logs and quotas.
+    isolation
+        ``read_committed`` hides what belongs to aborted or open transactions.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        group: GroupConfig | None = None,
+        *,
+        role: str = "consumer",
+        isolation: Literal["read_committed", "read_uncommitted"] = "read_committed",
+    ) -> None:
+        self._connection = connection
+        self._bootstrap = connection.bootstrap
+        self._group = group
+        self._lock = threading.Lock()
+        self._events: deque[Rebalance] = deque()
+        self._assigned: set[Partition] = set()
+        settings: dict[str, Any] = connection.client(role) | {
+            "enable_auto_commit": False,
+            "isolation_level": isolation,
+            # Tables may begin again at any time; the input of a group must never jump on its own.
+            "auto_offset_reset": "none" if group else "earliest",
+            "fetch_max_wait_ms": int((group.fetch_wait_s if group else _TABLE_WAIT_S) * 1000),
+            # also how long the client sleeps in a poll that finds nothing in flight
+            "retry_backoff_ms": 50,
+            "max_partition_fetch_bytes": 4 * 1024 * 1024,
+            "allow_auto_create_topics": False,
+            "metrics_enabled": False,
+        }
+        if group:
+            assignor = CooperativeStickyAssignor if group.assignment == "cooperative-sticky" else RangePartitionAssignor
+            settings |= {
+                "group_id": group.group,
+                "group_instance_id": group.instance,
+                "session_timeout_ms": int(group.session_timeout_s * 1000),
+                "heartbeat_interval_ms": int(group.heartbeat_s * 1000),
+                "max_poll_interval_ms": int(group.max_poll_interval_s * 1000),
+                "partition_assignment_strategy": [assignor],
+            }
+        self._consumer = connection.open(lambda: KafkaConsumer(**settings))
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Join the group for these topics. Partitions arrive through :meth:`rebalances` once :meth:`poll` runs.
+
+        Raises
+        ------
+        TopicMissing
+            If there is none of that name: the group would wait for it in silence.
+        """
+        if self._group is None:
+            raise BrokerError("this consumer belongs to no group: assign partitions to it")
+        for topic in topics:
+            self.partitions(topic)
+        self._consumer.subscribe(list(topics), listener=_Listener(self))
+
+    def assign(self, partitions: Iterable[Partition]) -> None:
+        """Read exactly these partitions from now on (assign mode). Those that stay keep their position."""
+        wanted = set(partitions)
+        gone, new = self._assigned - wanted, wanted - self._assigned
+        self._consumer.assign([TopicPartition(*partition) for partition in sorted(wanted)])
+        self._pause(new)
+        if gone:
+            self._queue("revoked", gone)
+        if new:
+            self._queue("assigned", new)
+
+    def partitions(self, topic: str) -> list[Partition]:
+        """All partitions of a topic.
+
+        Raises
+        ------
+        TopicMissing
+            If there is none of that name.
+        """
+        numbers = self._consumer.partitions_for_topic(topic)
+        if not numbers:
+            raise TopicMissing(f"topic {topic} does not exist at {self._bootstrap}; `strata topics create` makes it")
+        return [(topic, number) for number in sorted(numbers)]
+
+    def poll(self, timeout_s: float, max_records: int) -> list[Record]:
+        """See :class:`Consumer`.
+
+        Raises
+        ------
+        LogRolledBack, OffsetsExpired
+            If a partition does not hold the offset to read next.
+        BrokerError
+            If reading is not allowed, a record is corrupt, or another process took this one's place.
+        """
+        try:
+            batches = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=max_records)
+        except NoOffsetForPartitionError:
+            return []  # newly assigned, nothing committed yet: start() decides where to begin
+        except OffsetOutOfRangeError as error:
+            raise self._out_of_range(error.args[0] if error.args else {}) from error
+        except LogTruncationError as error:
+            raise LogRolledBack(rolled_back("the position", dict.fromkeys(error.divergent_offsets))) from error
+        except FencedInstanceIdError as error:
+            raise BrokerError(
+                f"another process has joined the group as {self._group.instance if self._group else None}: instance"
+                " names (static membership) must differ"
+            ) from error
+        except KafkaError as error:
+            if not error.retriable:
+                raise BrokerError(f"reading from Kafka at {self._bootstrap} failed: {error}") from error
+            log.warning("reading from Kafka at %s failed for the moment: %s", self._bootstrap, error)
+            return []
+        return [
+            Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers))
+            for batch in batches.values()
+            for r in batch
+        ]
+
+    def rebalances(self) -> list[Rebalance]:
+        """See :class:`Consumer`."""
+        with self._lock:
+            events = list(self._events)
+            self._events.clear()
+        return events
+
+    def start(self, partition: Partition, contained: int | None = None) -> int | None:
+        """See :class:`Consumer`. A partition that has been taken away in the meantime is left alone."""
+        where = TopicPartition(*partition)
+        try:
+            offset = contained if self._group is None else self._where_to_begin(where, contained)
+            if offset is None:
+                self._consumer.seek_to_beginning(where)
+            else:
+                # Always seek: after a rebalance the client goes on where it had fetched, not where work was committed.
+                self._consumer.seek(where, offset)
+            self._consumer.resume(where)
+        except (ValueError, KeyError, AssertionError):
+            log.info("%s-%d was taken away before it was started", *partition)
+            return contained
+        return offset
+
+    def _where_to_begin(self, where: Any, contained: int | None) -> int | None:
+        try:
+            committed: int | None = self._consumer.committed(where, timeout_ms=int(_ANSWER_S * 1000))
+        except KafkaError as error:
+            raise BrokerError(
+                f"the group's offset for {where.topic}-{where.partition} could not be read within {_ANSWER_S:.0f} s at"
+                f" {self._bootstrap} ({type(error).__name__}): is the group's coordinator up?"
+            ) from error
+        if committed is not None:
+            return committed
+        if contained is not None:
+            log.warning(
+                "the group's offset for %s-%d is gone, but there is state of it: reading from the beginning;"
+                " what has been applied is skipped", where.topic, where.partition,
+            )  # fmt: skip
+            return None
+        latest = self._group is not None and self._group.first_start == "latest"
+        return self._log_end((where.topic, where.partition)) if latest else None
+
+    def pause(self, partitions: Iterable[Partition]) -> None:
+        """See :class:`Consumer`."""
+        self._pause(self._assigned.intersection(partitions))
+
+    def resume(self, partitions: Iterable[Partition]) -> None:
+        """See :class:`Consumer`."""
+        self._consumer.resume(*(TopicPartition(*p) for p in self._assigned.intersection(partitions)))
+
+    def commit(self, offsets: Mapping[Partition, int]) -> None:
+        """See :class:`Consumer`.
+
+        Raises
+        ------
+        CommitRefused
+            The group moved on.
+        CommitFailed
+            The broker did not answer in time; the commit may be tried again.
+        """
+        if not offsets:
+            return
+        wanted = {TopicPartition(*p): OffsetAndMetadata(offset, "", -1) for p, offset in offsets.items()}
+        try:
+            self._consumer.commit(wanted, timeout_ms=10_000)
+        except _MOVED_ON as error:
+            raise CommitRefused(f"the group moved on before the commit ({type(error).__name__})") from error
+        except KafkaError as error:
+            raise CommitFailed(f"offsets not committed at {self._bootstrap}: {type(error).__name__}") from error
+
+    def position(self, partition: Partition) -> int | None:
+        """See :class:`Consumer`."""
+        try:
+            offset: int | None = self._consumer.position(TopicPartition(*partition), timeout_ms=0)
+        except (KafkaError, AssertionError, KeyError):
+            return None  # not assigned any more, or not yet placed
+        return offset
+
+    def highwater(self, partition: Partition) -> int | None:
+        """See :class:`Consumer`."""
+        try:
+            offset: int | None = self._consumer.highwater(TopicPartition(*partition))
+        except (KafkaError, AssertionError, KeyError):
+            return None
+        return offset
+
+    @property
+    def joined(self) -> bool:
+        """See :class:`Consumer`."""
+        return self._group is None or self._consumer.group_metadata().state == "<stable>"
+
+    def group_metadata(self) -> Any:
+        """kafka-python's snapshot of the membership, for ``send_offsets_to_transaction`` (KIP-447)."""
+        return self._consumer.group_metadata()
+
+    def close(self) -> None:
+        """See :class:`Consumer`."""
+        self._consumer.close(autocommit=False, timeout_ms=5_000)
+
+    def _queue(self, kind: Literal["assigned", "revoked", "lost"], partitions: Iterable[Partition]) -> None:
+        came = frozenset((topic, number) for topic, number in partitions)
+        with self._lock:
+            self._assigned = self._assigned | came if kind == "assigned" else self._assigned - came
+            self._events.append(Rebalance(kind, came))
+
+    def _pause(self, partitions: Iterable[Partition]) -> None:
+        self._consumer.pause(*(TopicPartition(*partition) for partition in partitions))
+
+    def _log_end(self, partition: Partition) -> int:
+        """The end of a partition by a fetch: the embedded broker's own answer to that question is wrong."""
+        reader = KafkaConsumerClient(self._connection, role="end")
+        try:
+            reader.assign([partition])
+            reader.start(partition)
+            deadline = time.monotonic() + _ANSWER_S
+            while (end := reader.highwater(partition)) is None:
+                if time.monotonic() > deadline:
+                    raise BrokerError(f"{partition[0]}-{partition[1]} did not tell its end within {_ANSWER_S:.0f} s")
+                reader.poll(0.1, 1)
+            return end
+        finally:
+            reader.close()
+
+    def _out_of_range(self, positions: Mapping[Any, int]) -> BrokerError:
+        where = list(positions)
+        begins = self._consumer.beginning_offsets(where, timeout_ms=10_000) if where else {}
+        expired = {p: begins[p] for p, at in positions.items() if at < begins.get(p, 0)}
+        if expired:
+            told = ", ".join(
+                f"{p.topic}-{p.partition} (next {positions[p]}, log begins at {begin})" for p, begin in expired.items()
+            )
+            return OffsetsExpired(
+                f"retention deleted messages that were still to be read: {told}. Lengthen the topic's retention.ms;"
+                " to go on without them, set the group's offset to the log's beginning with Kafka's own tool:"
+                f" kafka-consumer-groups.sh --group {self._group.group if self._group else '…'}"
+                " --reset-offsets --to-earliest --topic … --execute"
+            )
+        return LogRolledBack(rolled_back("the committed offset", {tuple(p): at for p, at in positions.items()}))
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Runs on the client's IO thread: it queues and pauses, nothing else."""
+
+    def __init__(self, client: KafkaConsumerClient) -> None:
+        self._client = client
+
+    def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        # Paused before the first fetch: nothing may be read until the loop has restored the partitions' state.
+        self._client._pause(tuple(p) for p in assigned)
+        self._client._queue("assigned", (tuple(p) for p in assigned))
+
+    def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
+        self._client._queue("revoked", (tuple(p) for p in revoked))
+
+    def on_partitions_lost(self, lost: Iterable[Any]) -> None:
+        # not delegated to revoked (the default): what is lost cannot be committed any more
+        self._client._queue("lost", (tuple(p) for p in lost))
