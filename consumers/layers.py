@@ -11,10 +11,10 @@ import numpy as np
 
 from consumers.client import Partition, Record
 from consumers.diversion import Diversion
-from consumers.loop import Work
 from consumers.metrics import Metrics
+from consumers.stage import Work
 from consumers.tables import OpenTables
-from models.errors import InvalidEvent, StrataError
+from models.errors import StrataError
 from models.layers import LayerLearner
 from models.records import Checkpoint, ItemVector, ProfileRecord, decode, encode, from_half
 from producers.publisher import Message
@@ -39,7 +39,7 @@ class LayersConfig:
 
 
 class LayersRole:
-    """A :class:`~consumers.loop.Stage` in assign mode on all partitions of ``profiles``.
+    """A :class:`~consumers.stage.Stage` in assign mode on all partitions of ``profiles``.
 
     Parameters
     ----------
@@ -115,17 +115,16 @@ class LayersRole:
         """Never happens in assign mode."""
 
     def submit(self, records: Sequence[Record]) -> int:
-        """See :class:`~consumers.loop.Stage`."""
+        """See :class:`~consumers.stage.Stage`."""
         vectors, clicked = [], []
         for record in records:
             try:
                 if record.value is not None:
                     profile = decode(record.value, ProfileRecord)
-                    vector = (
-                        from_half(profile.vector) if profile.vector else np.zeros(self._items.dimension, np.float32)
-                    )
+                    vector = from_half(profile.vector)
+                    # none yet, or another model's; the clicks count all the same
                     if len(vector) != self._items.dimension:
-                        raise InvalidEvent("vector: of another model", "validate")
+                        vector = self._nothing
                     fresh = profile.history[len(profile.history) - profile.fresh :]
                     clicked.append([self._items.row(entry.item_id) for entry in fresh])
                     vectors.append(vector)
@@ -141,7 +140,7 @@ class LayersRole:
         return len(records)
 
     def poll(self, now: float) -> Work | None:
-        """See :class:`~consumers.loop.Stage`."""
+        """See :class:`~consumers.stage.Stage`."""
         if self._tables.poll():
             self._items.changed.clear()  # the index's business; there is none here
         if now < self._next_publish:
@@ -175,9 +174,9 @@ class LayersRole:
         """The checkpoint carries the offsets."""
 
     def idle(self) -> bool:
-        """See :class:`~consumers.loop.Stage`. What came after the last checkpoint is learned again after a restart."""
+        """See :class:`~consumers.stage.Stage`. What came after the last checkpoint is learned again after a restart."""
         return True
 
     def close(self) -> None:
-        """See :class:`~consumers.loop.Stage`."""
+        """See :class:`~consumers.stage.Stage`."""
         self._tables.close()

@@ -122,9 +122,10 @@ class Profile:
 
     @classmethod
     def restore(cls, user_id: str, record: ProfileRecord, items: ItemStore) -> Profile:
-        """The profile that a record was made from."""
+        """The profile that a record was made from; without its vector, if that is another model's."""
         seen = np.frombuffer(record.seen, SEEN)
         history = record.history
+        vector = from_half(record.vector)
         return cls(
             user_id=user_id,
             applied=record.applied,
@@ -140,7 +141,7 @@ class Profile:
                     seen["item"].tolist(), seen["at"].tolist(), seen["event"].tolist(), strict=True
                 )
             },
-            vector=from_half(record.vector) if record.vector else None,
+            vector=vector if len(vector) == items.dimension else None,
             layer=record.layer,
         )
 
