@@ -18,7 +18,8 @@ from models.index import ItemIndex
 from models.neighbours import Neighbours
 
 if TYPE_CHECKING:
-    from models.layer_view import LayerView, Membership
+    from models.layer_membership import Membership
+    from models.layer_view import LayerView
 
 _STRIDE: Final = 8  # a threshold is read off every 8th value: some 200 are wanted, not exactly 200
 

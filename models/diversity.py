@@ -19,9 +19,9 @@ def cosines(items: ItemStore, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """
     vectors = items.vectors[rows]
     products = np.matmul(vectors, vectors.transpose(0, 2, 1))
-    to_mean = vectors @ items.mean
+    to_mean = np.matmul(vectors, items.mean) - 0.5 * float(items.mean @ items.mean)
     products -= to_mean[:, :, None]
-    products -= (to_mean - items.mean @ items.mean)[:, None, :]
+    products -= to_mean[:, None, :]
     scale = items.centred_scale[rows]
     products *= scale[:, :, None]
     products *= scale[:, None, :]

@@ -259,21 +259,24 @@ class Neighbours:
 
         Returns
         -------
-        float32 [b, K, t]
+        float32 [b, t, K]
         """
         b, t = targets.shape
-        n = len(self.items)
+        n, window = len(self.items), rows.shape[1]
         # a table item → place among the targets turns b·K·width·t comparisons into b·K·width look-ups
         places = np.zeros(b * n, np.int8)
         starts = np.arange(b, dtype=np.int64) * n
         places[(starts[:, None] + targets).ravel()] = np.tile(np.arange(1, t + 1, dtype=np.int8), b)
-        hits = places[self.ids[rows] + starts[:, None, None]]
-        user, click, slot = np.nonzero(hits)
-        gained = self.weights[rows[user, click], slot] * (decay / np.sqrt(self.counts[rows] + 1))[user, click]
-        found = np.zeros((*rows.shape, t), np.float32)
-        # a target stands once in a row; a place that is empty holds item 0 with weight 0, hence add, not set
-        np.add.at(found, (user, click, hits[user, click, slot].astype(np.int64) - 1), gained)
-        return found
+        hits = places[self.ids[rows] + starts[:, None, None]].ravel()
+        at = np.flatnonzero(hits.view(np.bool_))
+        pair, slot = np.divmod(at, self.width)
+        weight = (decay / np.sqrt(self.counts[rows] + 1)).ravel()
+        gained = self.weights[rows.ravel()[pair], slot] * weight[pair]
+        user, click = np.divmod(pair, window)
+        found = np.zeros(b * t * window, np.float32)
+        # a target stands once in a row; but a place that is empty holds item 0 with weight 0: hence add, not set
+        np.add.at(found, (user * t + hits[at] - 1) * window + click, gained)
+        return found.reshape(b, t, window)
 
     def damping(self, exponent: float, rows: Iterable[int] | slice = slice(None)) -> NDArray[np.float32]:
         """(n_q + 1)^-exponent: what :meth:`scores` leaves out, so that one sum serves several exponents."""

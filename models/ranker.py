@@ -44,9 +44,9 @@ class RankingConfig:
     """Top items of the user's layers that are looked at."""
     popular_candidates: int = 50
     """What is popular with everybody that is looked at."""
-    diversity: float = 0.3
+    diversity: float = 0.15
     """λ of maximal marginal relevance, 0 (by score alone) … 1."""
-    diversity_pool: int = 30
+    diversity_pool: int = 20
     """Best candidates among which diversity chooses."""
     repeat_after_s: Mapping[str, float] = field(default_factory=dict)
     """Event kind → seconds after which an item that the user met so may be offered again; never where not named."""

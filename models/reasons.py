@@ -61,14 +61,21 @@ def because(
         clicks = items.centred(histories.rows[user])
         wanted = items.centred(picked[user, targets])
         drawn = clicks @ wanted.T - np.outer(clicks @ vectors[user], wanted @ vectors[user])
-        gains[user][:, targets] = drawn * histories.decay[user, :, None]
-    out: list[list[list[int]]] = []
-    order = np.argsort(gains, axis=1)[:, : -NAMED - 1 : -1]
-    causes = np.take_along_axis(histories.rows[:, :, None], order, axis=1).transpose(0, 2, 1).tolist()
-    raised = (np.take_along_axis(gains, order, axis=1) > 0).sum(axis=1).tolist()
-    for user_causes, user_raised in zip(causes, raised, strict=True):
-        out.append([list(dict.fromkeys(rows[:k])) for rows, k in zip(user_causes, user_raised, strict=True)])
-    return out
+        gains[user, targets] = (drawn * histories.decay[user, :, None]).T
+    return _strongest(gains, histories.rows)
+
+
+def _strongest(gains: NDArray[np.float32], rows: NDArray[np.int64]) -> list[list[list[int]]]:
+    """Of gains [b, t, K] of clicks [b, K]: the clicks that give the most, those that give nothing left out."""
+    b, t, _ = gains.shape
+    users, places = np.ogrid[:b, :t]
+    best = np.empty((b, t, NAMED), np.int64)
+    for i in range(NAMED):
+        click = gains.argmax(axis=2)
+        best[:, :, i] = np.where(gains[users, places, click] > 0, rows[users, click], -1)
+        gains[users, places, click] = 0
+    # the same item twice in a history is one cause
+    return [[[row for row in dict.fromkeys(of_item) if row >= 0] for of_item in of_user] for of_user in best.tolist()]
 
 
 def sentence(parts: Sequence[float], because: Sequence[str], event: str, layer: str) -> str:
@@ -87,14 +94,15 @@ def sentence(parts: Sequence[float], because: Sequence[str], event: str, layer: 
     """
     total = sum(parts)
     by_layer = layer and parts[_LAYER] >= 0.1 * total
-    popular = parts[_POPULARITY] >= 0.3 * total > 0
     if because:
-        named = " and ".join([short(title) for title in because])
+        named = short(because[0])
+        if len(because) > 1:
+            named += " and " + short(because[1])
         verb = VERBS.get(event, "chose")
         text = f"Because you {verb} {named}" if parts[_CO] >= parts[_TEXT] else f"Like {named}, which you {verb}"
         if by_layer:
             return f"{text}; people in ‘{layer}’ also choose it"
-        return f"{text}; popular right now" if popular else text
+        return f"{text}; popular right now" if parts[_POPULARITY] >= 0.3 * total > 0 else text
     if by_layer:
         return f"People in ‘{layer}’ choose it"
     if parts[_TEXT] > parts[_POPULARITY]:

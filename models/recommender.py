@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -28,7 +28,8 @@ from models.reasons import because, sentence
 from models.records import RankedItem, Reason
 
 if TYPE_CHECKING:
-    from models.layer_view import LayerView, Membership
+    from models.layer_membership import Membership
+    from models.layer_view import LayerView
 
 _CELLS: Final = 1 << 24  # users × items in the working arrays of a chunk: 80 MB
 _CHUNK: Final = 64  # users at a time: more would push their features out of the processor's cache
@@ -91,6 +92,8 @@ class Recommender:
         The tables it reads; without ``layers`` nothing is known of popularity either.
     config
         Its settings.
+    clock
+        Times the stages, s.
 
     Attributes
     ----------
@@ -107,6 +110,7 @@ class Recommender:
         index: ItemIndex,
         layers: LayerView | None = None,
         config: RankingConfig | None = None,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
         self.items = items
         self.neighbours = neighbours
@@ -115,6 +119,7 @@ class Recommender:
         self.config = config = config or RankingConfig()
         self.weights = as_weights(config.weights)
         self.timings: dict[str, float] = defaultdict(float)
+        self._clock = clock
         self.filters = Filters(items, config.repeat_after_s, config.blocked_categories, config.blocked_labels)
         quota = Quota(config.text_candidates, config.co_candidates, config.layer_candidates, config.popular_candidates)
         self.sources = CandidateSources(neighbours, index, layers, quota)
@@ -188,18 +193,16 @@ class Recommender:
 
     def ranked_items(self, ranked: RankedList, profile: Profile) -> tuple[RankedItem, ...]:
         """A list as it is published: titles, and each item's reason; rounded parts add up to the rounded score."""
-        with self._timed("sentences"):
-            ids, titles = self.items.ids, self.items.titles
-            events = dict(zip(profile.rows, profile.events, strict=True))
-            label = ranked.label
-            out = []
-            for row, values, causes in zip(ranked.rows, ranked.parts, ranked.because, strict=True):
-                parts = {part: value for part, value in zip(PARTS, values, strict=True) if value}
-                event = events[causes[0]] if causes else ""
-                text = sentence(values, [titles[cause] for cause in causes[:2]], event, label)
-                reason = Reason(text, tuple([ids[cause] for cause in causes]), parts)
-                out.append(RankedItem(ids[row], titles[row], round(sum(values), 4), reason))
-            return tuple(out)
+        ids, titles = self.items.ids, self.items.titles
+        events = dict(zip(profile.rows, profile.events, strict=True))
+        out = []
+        for row, values, causes in zip(ranked.rows, ranked.parts, ranked.because, strict=True):
+            parts = {part: value for part, value in zip(PARTS, values, strict=True) if value}
+            event = events[causes[0]] if causes else ""
+            text = sentence(values, [titles[cause] for cause in causes[:2]], event, ranked.label)
+            reason = Reason(text, tuple([ids[cause] for cause in causes]), parts)
+            out.append(RankedItem(ids[row], titles[row], round(sum(values), 4), reason))
+        return tuple(out)
 
     def _chunk(self, profiles: Sequence[Profile], now_ms: int, n: int) -> list[RankedList]:
         histories = Histories.of(profiles)
@@ -314,11 +317,11 @@ class Recommender:
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
-        start = perf_counter()
+        start = self._clock()
         try:
             yield
         finally:
-            self.timings[stage] += perf_counter() - start
+            self.timings[stage] += self._clock() - start
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -225,7 +225,7 @@ class LayerRef(Struct, frozen=True):
     label: str
 
 
-class Reason(Struct, frozen=True):
+class Reason(Struct, frozen=True, gc=False):
     """Why an item is in a list: a sentence, the clicks that it follows from, and the parts of its score."""
 
     text: str
@@ -234,7 +234,7 @@ class Reason(Struct, frozen=True):
     """Contribution of each scorer; they add up to the score."""
 
 
-class RankedItem(Struct, frozen=True):
+class RankedItem(Struct, frozen=True, gc=False):
     """One place of a list."""
 
     item_id: str

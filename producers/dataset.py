@@ -9,11 +9,13 @@ Both go through the decoders of :mod:`models.events`, so a data set is judged as
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
+
+import msgspec
 
 from models.errors import ConfigurationError, InvalidEvent
 from models.events import Click, Item, decode_click, decode_item
@@ -21,6 +23,9 @@ from models.events import Click, Item, decode_click, decode_item
 ITEMS = "items.jsonl.gz"
 CLICKS = "clicks.jsonl.gz"
 
+_CHUNK = 20_000  # lines written at once
+
+_json = msgspec.json.Encoder()
 _T = TypeVar("_T")
 
 
@@ -70,9 +75,9 @@ def write(folder: Path, items: Iterable[dict[str, Any]], clicks: Iterable[dict[s
     for name, lines in ((ITEMS, items), (CLICKS, clicks)):
         # level 1: a second instead of ten for a million clicks; no time in the header: the same data, the same bytes
         with gzip.GzipFile(partial / name, "wb", compresslevel=1, mtime=0) as file:
-            file.writelines(
-                json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n" for line in lines
-            )
+            rest = iter(lines)
+            while chunk := list(islice(rest, _CHUNK)):
+                file.write(_json.encode_lines(chunk))
     if folder.exists():
         for name in (ITEMS, CLICKS):
             (partial / name).replace(folder / name)

@@ -78,7 +78,7 @@ def test_what_clicks_give_to_an_item_adds_up_to_its_score() -> None:
     targets = np.array([[0, 1, 4], [2, 0, 11]])
     gains = neighbours.between(rows, decay, targets)
     scores = neighbours.scores(rows, decay)
-    np.testing.assert_allclose(gains.sum(axis=1), np.take_along_axis(scores, targets, axis=1), rtol=1e-4)
+    np.testing.assert_allclose(gains.sum(axis=2), np.take_along_axis(scores, targets, axis=1), rtol=1e-4)
 
 
 def test_a_full_row_gives_up_its_lightest_for_a_newcomer() -> None:

@@ -1,0 +1,202 @@
+"""What a click costs the updater without the encoder, by stage: ``python -m ops.bench.updater``.
+
+The models learn the first clicks of a data set; then batches of clicks of different users go through what the
+updater does with each: decode, apply, vector (a cached BERT vector mixed in), candidates, features, filters, diversity,
+reasons, and the two records that are published. CPU time of this thread, one BLAS thread; the way to and from Kafka is
+not in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import faiss
+import msgspec
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from models.encoder import Encoder
+from models.events import Click, decode_click
+from models.records import LayerRef, Recommendation, Source
+from ops import catalogue
+from ops.bench.machine import cpu
+from ops.datasets import dataset
+from ops.prequential import BLOCK, System
+
+SHARED: Final = Path("../shared/data/online-retail")
+FALLBACK: Final = "movielens-100k"
+LEARN: Final = 40_000
+TARGET_US: Final = 250.0
+
+
+@dataclass(slots=True)
+class Breakdown:
+    """CPU seconds by stage.
+
+    Attributes
+    ----------
+    batch
+        Users in a batch.
+    events
+        Clicks measured.
+    """
+
+    batch: int
+    events: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the time of a block to a stage."""
+        start = time.thread_time()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.thread_time() - start
+
+    def us(self, stage: str) -> float:
+        """µs an event."""
+        return self.seconds[stage] / max(1, self.events) * 1e6
+
+    @property
+    def total_us(self) -> float:
+        """µs an event in all."""
+        return sum(map(self.us, self.seconds))
+
+
+def prepared(data: str, learn: int = LEARN) -> tuple[System, list[Click]]:
+    """The live system after some clicks, and the clicks that come next."""
+    source = dataset(data)
+    clicks = list(source.clicks(2 * learn))
+    learn = min(learn, len(clicks) // 2)
+    system = System(catalogue.of(source, Encoder.load()))
+    for start in range(0, learn, BLOCK):
+        system.learn(clicks[start : min(start + BLOCK, learn)], start)
+    return system, clicks[learn:]
+
+
+def measure(system: System, clicks: Sequence[Click], batch: int, rounds: int = 12) -> Breakdown:
+    """Send batches through; in a batch every user occurs once, as after coalescing."""
+    out = Breakdown(batch)
+    recommender, items = system.recommender, system.items
+    recommender.timings.clear()
+    draw = np.random.default_rng(7)
+    # in the order of the data one user's basket would fill a batch
+    stream = iter([clicks[i] for i in draw.permutation(len(clicks))])
+    offset = 10**9
+    for number in range(rounds + 1):
+        if number == 1:  # the first one warms caches up
+            out.seconds.clear()
+            recommender.timings.clear()
+            out.events = 0
+        different = {click.user_id: click for click in islice(stream, 8 * batch)}
+        raw = [msgspec.json.encode(click) for click in list(different.values())[:batch]]
+        if len(raw) < batch:
+            break
+        # what the encoder would have given: a real vector's length and memory, whatever its direction
+        encoded = draw.normal(size=(batch, items.dimension)).astype(np.float32)
+        encoded /= np.linalg.norm(encoded, axis=1, keepdims=True)
+        now = int(time.time() * 1000)
+        out.events += batch
+        with out.timed("decode"):
+            arrived = [decode_click(value) for value in raw]
+        with out.timed("apply"):
+            profiles = [system.profile(click.user_id) for click in arrived]
+            for at, (profile, click) in enumerate(zip(profiles, arrived, strict=True), offset):
+                profile.apply(click, at, items)
+        offset += batch
+        with out.timed("catalogue"):
+            recommender.follow()
+        vectors = recommender.user_vectors(profiles, encoded, 0.5)
+        for profile, vector in zip(profiles, vectors, strict=True):
+            profile.vector = vector
+        lists = recommender.recommend(profiles, now)
+        with out.timed("sentences"):
+            listed = [recommender.ranked_items(*pair) for pair in zip(lists, profiles, strict=True)]
+        with out.timed("list as JSON"):
+            for profile, ranked, entries in zip(profiles, lists, listed, strict=True):
+                msgspec.json.encode(
+                    Recommendation(
+                        user_id=profile.user_id,
+                        generated_at=now,
+                        event_ts=profile.times[-1],
+                        model="bench",
+                        layers_version=system.view.version,
+                        arm="full",
+                        encoded=True,
+                        source=Source("clicks", 0, profile.applied),
+                        layer=LayerRef(ranked.layer, ranked.label) if ranked.layer else None,
+                        items=entries,
+                    )
+                )
+        with out.timed("profile as msgpack"):
+            for profile in profiles:
+                profile.record(items, now)
+                profile.fresh = 0
+    for stage, seconds in recommender.timings.items():
+        out.seconds[stage] = out.seconds.get(stage, 0.0) + seconds
+    return out
+
+
+ORDER: Final = (
+    "decode",
+    "apply",
+    "catalogue",
+    "user vectors",
+    "layers",
+    "filters",
+    "candidates",
+    "features",
+    "score",
+    "diversity",
+    "reasons",
+    "sentences",
+    "list as JSON",
+    "profile as msgpack",
+)
+
+
+def report(data: str | None = None, batches: Sequence[int] = (64, 256)) -> str:
+    """The section of RESULTS.md."""
+    name = data or (str(SHARED) if SHARED.is_dir() else FALLBACK)
+    with threadpool_limits(1):
+        faiss.omp_set_num_threads(1)
+        system, clicks = prepared(name)
+        system.recommender = type(system.recommender)(
+            system.items,
+            system.neighbours,
+            system.recommender.index,
+            system.view,
+            system.config,
+            time.thread_time,
+        )
+        runs = [measure(system, clicks, batch) for batch in batches]
+    lines = [
+        "## Updater without the encoder",
+        "",
+        f"CPU time of one thread an event, µs, by stage; {Path(name).name}, {len(system.items):,} items, after the "
+        f"first {LEARN:,} clicks; users in a batch in the head. Target: at most {TARGET_US:.0f} µs, Kafka included. {cpu()}. "
+        "`python -m ops.bench.updater`",
+        "",
+        "| stage | " + " | ".join(str(run.batch) for run in runs) + " |",
+        "|---|" + "--:|" * len(runs),
+    ]
+    lines += [f"| {stage} | " + " | ".join(f"{run.us(stage):.1f}" for run in runs) + " |" for stage in ORDER]
+    lines.append("| **all** | " + " | ".join(f"**{run.total_us:.0f}**" for run in runs) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the section."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", help="a data set, default online-retail where it is present")
+    print(report(parser.parse_args().data))
+
+
+if __name__ == "__main__":
+    main()
