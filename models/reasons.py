@@ -105,6 +105,8 @@ def sentence(parts: Sequence[float], because: Sequence[str], event: str, layer: 
         return f"{text}; popular right now" if parts[_POPULARITY] >= 0.3 * total > 0 else text
     if by_layer:
         return f"People in ‘{layer}’ choose it"
+    if parts[_CO] > max(parts[_TEXT], parts[_POPULARITY]):
+        return "Often chosen together with what you chose"
     if parts[_TEXT] > parts[_POPULARITY]:
         return "Close to what you have been choosing"
     return "Popular right now" if parts[_POPULARITY] > 0 else "New in the catalogue"

@@ -198,8 +198,11 @@ class Recommender:
         out = []
         for row, values, causes in zip(ranked.rows, ranked.parts, ranked.because, strict=True):
             parts = {part: value for part, value in zip(PARTS, values, strict=True) if value}
-            event = events[causes[0]] if causes else ""
-            text = sentence(values, [titles[cause] for cause in causes[:2]], event, ranked.label)
+            # an item that is not encoded yet has its id for a title, which says nothing to anybody
+            named = [cause for cause in causes if self.items.encoded[cause]]
+            event = events[named[0]] if named else ""
+            told = list(dict.fromkeys(titles[cause] for cause in named))[:2]  # two pack sizes may share a title
+            text = sentence(values, told, event, ranked.label)
             reason = Reason(text, tuple([ids[cause] for cause in causes]), parts)
             out.append(RankedItem(ids[row], titles[row], round(sum(values), 4), reason))
         return tuple(out)

@@ -96,6 +96,30 @@ def raw(shop: Shop, profile: Profile, row: int, by_co: bool) -> float:
     return float(shop.recommender.user_vectors([profile])[0] @ shop.items.centred(np.array([row]))[0])
 
 
+def test_a_cause_that_has_no_title_yet_is_not_named() -> None:
+    shop = Shop()
+    for user in ("a", "b", "c"):
+        shop.click(user, "unheard-of", "tea-1")
+    profile = shop.click("new", "unheard-of")
+    best = shop.recommender.ranked_items(one(shop, profile), profile)[0]
+    assert best.item_id == "tea-1"
+    assert best.reason.because == ("unheard-of",)
+    assert "unheard-of" not in best.reason.text
+    assert best.reason.text == "Often chosen together with what you chose"
+
+
+def test_causes_of_one_title_are_named_once() -> None:
+    shop = Shop()
+    for item in ("tea-1", "tea-2"):
+        shop.items.put(item, record(0, 1, title="Green tea"))
+    for user in ("a", "b", "c"):
+        shop.click(user, "tea-1", "tea-2", "rope-1")
+    profile = shop.click("new", "tea-1", "tea-2")
+    best = next(i for i in shop.recommender.ranked_items(one(shop, profile), profile) if i.item_id == "rope-1")
+    assert set(best.reason.because) == {"tea-1", "tea-2"}
+    assert best.reason.text.count("Green tea") == 1
+
+
 def test_reasons_are_plain_sentences_with_titles_and_events(shop: Shop) -> None:
     profile = shop.click("reader", "seeds-1", "seeds-2", event="view")
     items = shop.recommender.ranked_items(one(shop, profile), profile)
