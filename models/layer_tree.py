@@ -10,48 +10,13 @@ asked. The labels are therefore those of stock River, all of them, at a fraction
 from __future__ import annotations
 
 import math
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from river import cluster
-from sklearn.cluster import KMeans
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-_TIE: Final = 1e-7  # distances this near to one another count as equal (float64 loses 1e-8 near zero): River decides
-
-
-class RoutedKMeans(cluster.KMeans):  # type: ignore[misc]
-    """River's k-means, told the nearest centre instead of looking for it."""
-
-    _told: int | None = None
-
-    def learn_routed(self, x: dict[int, float], winner: int) -> None:
-        """Learn ``x`` as River does, given the nearest centre."""
-        self._told = winner
-        self.learn_one(x)
-        self._told = None
-
-    def predict_one(self, x: dict[int, float]) -> int:
-        """The nearest centre."""
-        return super().predict_one(x) if self._told is None else self._told
-
-    def nearest(self, x: dict[int, float], row: list[float], among: list[int]) -> int:
-        """The nearest of some centres for a vector, given in both forms; where two are equally near, River decides."""
-        if len(among) == 1:
-            return among[0]
-        by = sorted((self.distance(row, centre), centre) for centre in among)
-        return by[0][1] if by[0][0] + _TIE < by[1][0] else self.predict_one(x)
-
-    def distance(self, row: list[float], centre: int) -> float:
-        """Euclidean distance to a centre."""
-        return math.dist(row, self.centers[centre].values())
-
-    def place(self, centre: int, at: NDArray[np.float64]) -> None:
-        """Put a centre somewhere."""
-        self.centers[centre].clear()
-        # keys are integers: the order of string keys in River's sums changes from process to process
-        self.centers[centre].update(enumerate(at.tolist()))
+from models.centres import batch_kmeans, distances, far_half, route
+from models.routed_kmeans import TIE, RoutedKMeans
 
 
 class _Look(NamedTuple):
@@ -154,7 +119,7 @@ class LayerTree:
         """
         look = self._look(z.astype(np.float64))
         coarse, fines, width = self.rivers, self.rivers_fine, self.width_fine
-        keys, slack = range(z.shape[1]), _TIE
+        keys, slack = range(z.shape[1]), TIE
         for t, (row, i, j, lead) in enumerate(
             zip(z.tolist(), look.branch.tolist(), look.leaf.tolist(), look.lead.tolist(), strict=True)
         ):
@@ -221,11 +186,16 @@ class LayerTree:
         """Move dead centres to where there is most to tell apart; the coarse layers and the leaves that began anew.
 
         A centre is dead when its share of the recent vectors is under ``dead_share`` / number of its siblings, itself
-        included. It takes the far half of the sibling with the largest inertia; at most one a family at a time, so
-        that the next look sees what came of it. With a coarse centre go all of its leaves.
+        included. It takes half of the sibling with the largest inertia (:func:`~models.centres.far_half`); at most
+        one a family at a time, so that the next look sees what came of it. With a coarse centre go all its leaves.
         """
         began: list[int] = []
         began_fine: list[int] = []
+        families = self.size_fine.reshape(self.width, self.width_fine)
+        # with too few vectors no leaf of a family can be called dead
+        full = families.sum(axis=1) >= 2 * self.width_fine / dead_share
+        if not (_dead(self.size, dead_share) or (full & (_dead(families.T, dead_share))).any()):
+            return began, began_fine
         branch, leaf = self.route(recent)
         moved = self._revive_one(self.size, self.inertia, self.coarse, branch, recent, dead_share)
         if moved is not None:
@@ -240,8 +210,8 @@ class LayerTree:
             branch, leaf = self.route(recent)
         for i in range(self.width):
             family = slice(i * self.width_fine, (i + 1) * self.width_fine)
-            if i in began or self.size_fine[family].sum() < 2 * self.width_fine / dead_share:
-                continue  # too few vectors to call any of its leaves dead
+            if i in began or not full[i]:
+                continue
             moved = self._revive_one(
                 self.size_fine[family],
                 self.inertia_fine[family],
@@ -266,13 +236,12 @@ class LayerTree:
         dead_share: float,
     ) -> int | None:
         dead, full = int(size.argmin()), int(inertia.argmax())
-        if size[dead] >= dead_share / len(size) * size.sum() or dead == full:
+        if dead == full or not _dead(size, dead_share):
             return None
         inside = recent[labels == full]
         if len(inside) < 4:
             return None
-        halves, _ = batch_kmeans(inside, 2, self.seed)
-        centres[dead] = halves[((halves - centres[full]) ** 2).sum(axis=1).argmax()]
+        centres[dead] = far_half(inside.astype(np.float64), centres[full])
         size[dead] = size[full] = (size[dead] + size[full]) / 2
         inertia[dead] = inertia[full] = inertia[full] / 2
         return dead
@@ -301,42 +270,7 @@ class LayerTree:
         self.fine[leaves] = [list(fines[j // width].centers[j % width].values()) for j in leaves]
 
 
-def distances(z: NDArray[np.floating], centres: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Euclidean distances, float64 [n, k]."""
-    wide, to = z.astype(np.float64), centres.astype(np.float64)
-    squared = (wide**2).sum(axis=1)[:, None] - 2 * wide @ to.T + (to**2).sum(axis=1)
-    apart: NDArray[np.float64] = np.sqrt(np.maximum(squared, 0))
-    return apart
-
-
-def route(
-    z: NDArray[np.floating], coarse: NDArray[np.floating], fine: NDArray[np.floating]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Coarse layer and leaf of each vector: the nearest coarse centre, then the nearest fine one below it."""
-    width = len(fine) // len(coarse)
-    branch = distances(z, coarse).argmin(axis=1)
-    below = distances(z, fine).reshape(len(z), len(coarse), width)[np.arange(len(z)), branch]
-    return branch, branch * width + below.argmin(axis=1)
-
-
-def batch_kmeans(
-    z: NDArray[np.floating], k: int, seed: int, start: NDArray[np.floating] | None = None
-) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Batch k-means (scikit-learn, one thread so that it is the same every time): centres and labels.
-
-    With fewer different points than centres, centres are placed beside one another around the points there are.
-    """
-    wide = np.asarray(z, np.float64)
-    points = np.unique(wide, axis=0)
-    if len(points) < k:
-        spread = max(float(wide.std()), 1e-6)
-        jitter = np.random.default_rng(seed).normal(0, spread / 100, (k, wide.shape[1]))
-        jitter[: len(points)] = 0
-        centres = points[np.arange(k) % len(points)] + jitter
-        return centres, distances(wide, centres).argmin(axis=1)
-    with threadpool_limits(1):
-        if start is None:
-            fit = KMeans(k, n_init=4, random_state=seed).fit(wide)
-        else:
-            fit = KMeans(k, init=start, n_init=1, random_state=seed).fit(wide)
-    return fit.cluster_centers_, fit.labels_.astype(np.intp)
+def _dead(sizes: NDArray[np.float64], dead_share: float) -> NDArray[np.bool_]:
+    """Whether a family, along the first axis, has a dead centre."""
+    dead: NDArray[np.bool_] = sizes.min(axis=0) < dead_share / len(sizes) * sizes.sum(axis=0)
+    return dead

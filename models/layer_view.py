@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.centres import distances, route
 from models.items import ItemStore
 from models.layer_membership import Membership, nobody, soft
-from models.layer_tree import distances, route
 from models.popularity import HALF_LIVES
 from models.records import LayerInfo, LayerTree
 

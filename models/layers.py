@@ -5,64 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models import layer_labels
-from models.errors import ConfigurationError
+from models import layer_state
+from models.centres import distances
 from models.items import ItemStore
 from models.layer_drift import DriftAlarm
+from models.layer_labels import LayerNames
 from models.layer_membership import Membership, soft
+from models.layer_records import layer_record, size, tree_record
+from models.layer_settings import LayerSettings
 from models.layer_tree import LayerTree as Tree
-from models.layer_tree import distances
-from models.popularity import HALF_LIVES, DecayedCounts
+from models.popularity import DecayedCounts
 from models.records import LayerInfo, LayerState, LayerTree, decode, encode
 from models.space import InteractionSpace, carry, fingerprints
 
+__all__ = ["ROOT", "LayerLearner", "LayerSettings"]
+
 ROOT: Final = "root"
 """Id of the layer that everybody is in."""
-
-
-class LayerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How layers are learned."""
-
-    width: int = 8
-    """Coarse layers."""
-    width_fine: int = 8
-    """Fine layers in each coarse one."""
-    reduced: int = 16
-    """Dimensions of the interaction space."""
-    seed_at: tuple[int, ...] = (256, 2_000)
-    """Vectors after which the centres are placed by batch k-means: a first time, then again from where they are."""
-    step: float = 0.002
-    """River's ``halflife`` of the coarse centres: the share of the way that one moves towards a vector."""
-    step_fine: float = 0.005
-    """River's ``halflife`` of the fine centres."""
-    block: int = 64
-    """Vectors learned at a time."""
-    memory: float = 2_000
-    """Half-life of a layer's size, vectors."""
-    revive_every: int = 8
-    """Blocks between two looks for dead centres."""
-    dead_share: float = 0.15
-    """A centre with less than this share of its family's average is dead."""
-    drift_factor: float = 4.0
-    """By how much the steps lengthen on drift."""
-    drift_vectors: int = 4_000
-    """For how many vectors."""
-    drift_delta: float = 0.002
-    """ADWIN's significance."""
-    follow_share: float = 0.01
-    """Share of the catalogue that must have changed before the basis is derived again."""
-    half_lives: tuple[float, ...] = HALF_LIVES
-    """Of the item counts, clicks."""
-    capacities: tuple[int, int, int] = (16_384, 2_048, 512)
-    """Items counted at most: root, a coarse layer, a fine one."""
-    published: tuple[int, int, int] = (5_000, 300, 150)
-    """Items in a layer's record at most, and a quarter of it more for each shorter half-life."""
-    seed: int = 7
-    """Of the batch k-means."""
 
 
 class LayerLearner:
@@ -104,23 +66,22 @@ class LayerLearner:
         self.blocks = 0
         self.refused = 0
         self.counters = {"seedings": 0, "drifts": 0, "revived": 0, "bases": 0}
-        root, coarse, fine = s.capacities
-        self.counts = DecayedCounts([root] + [coarse] * s.width + [fine] * self.leaves, s.half_lives)
+        self.counts = self.new_counts()
         self.epochs = np.zeros(s.width, np.int64)
         self.epochs_fine = np.zeros(self.leaves, np.int64)
         self.recent: NDArray[np.float32] = np.empty((0, 0), np.float32)
         self.mean: NDArray[np.float64] = np.empty(0)
         self.variance = self.spread = 0.0
         self.boosted = 0
-        self._alarm = DriftAlarm(s.drift_delta)
-        self._seeds: NDArray[np.float16] = np.empty((0, items.dimension), np.float16)
-        self._seed_clicks: list[tuple[tuple[int, int], ...]] = []
-        self._waiting: list[NDArray[np.float32]] = []
-        self._waiting_clicks: list[tuple[tuple[int, int], ...]] = []
+        self.alarm = DriftAlarm(s.drift_delta)
+        self.seeds: NDArray[np.float16] = np.empty((0, items.dimension), np.float16)
+        self.seed_clicks: list[tuple[tuple[int, int], ...]] = []
+        self.waiting: NDArray[np.float32] = np.empty((0, items.dimension), np.float32)
+        self.waiting_clicks: list[tuple[tuple[int, int], ...]] = []
         self._dirty: set[int] = set()
         self._tree_dirty = False
         self._mean_version = -1
-        self._labels: dict[int, tuple[int, str, tuple[str, ...]]] = {}
+        self.names = LayerNames(items)
 
     def learn(self, vectors: NDArray[np.float32], clicked: Sequence[Sequence[int]]) -> None:
         """Learn from profile updates.
@@ -139,20 +100,21 @@ class LayerLearner:
         self.refused += int((~finite).sum())
         rows: list[int] = []
         start = self.clicks
-        for vector, fresh, known in zip(vectors, clicked, usable.tolist(), strict=True):
+        for fresh, known in zip(clicked, usable.tolist(), strict=True):
             if known:
                 at = start + len(rows) + 1
-                self._waiting.append(vector)
-                self._waiting_clicks.append(tuple((row, at + i) for i, row in enumerate(fresh)))
+                self.waiting_clicks.append(tuple(zip(fresh, range(at, at + len(fresh)), strict=True)))
             rows.extend(fresh)
         if rows:
             self.clicks = start + len(rows)
             self.counts.add([0] * len(rows), rows, range(start + 1, self.clicks + 1))
             self._dirty.add(0)
         block = self.settings.block
-        while len(self._waiting) >= block:
-            self._learn_block(np.array(self._waiting[:block], np.float32), self._waiting_clicks[:block])
-            del self._waiting[:block], self._waiting_clicks[:block]
+        waiting = np.concatenate([self.waiting, vectors[usable]])
+        for end in range(block, len(waiting) + 1, block):
+            self._learn_block(waiting[end - block : end], self.waiting_clicks[:block])
+            del self.waiting_clicks[:block]
+        self.waiting = waiting[len(waiting) // block * block :]
 
     def follow_catalogue(self) -> bool:
         """Derive the basis again if enough of the catalogue changed, and carry everything over; True if it was.
@@ -186,10 +148,10 @@ class LayerLearner:
         self.blocks += 1
         stage = self.counters["seedings"]
         if stage < len(s.seed_at):
-            self._seeds = np.concatenate([self._seeds, vectors.astype(np.float16)])[-max(s.seed_at[-1], s.block) :]
+            self.seeds = np.concatenate([self.seeds, vectors.astype(np.float16)])[-max(s.seed_at[-1], s.block) :]
         if self.tree is None:
-            self._seed_clicks.extend(clicked)
-            if len(self._seeds) >= s.seed_at[0] and self.items.encoded.sum() >= 2 * s.reduced:
+            self.seed_clicks.extend(clicked)
+            if len(self.seeds) >= s.seed_at[0] and self.items.encoded.sum() >= 2 * s.reduced:
                 self._seed()
             return
         z = self.space.project(vectors)
@@ -197,8 +159,8 @@ class LayerLearner:
         self._count(soft(squared, leaves, self.spread), clicked)
         self.recent = np.concatenate([self.recent, z])[-16 * s.block :]
         self._measure(self.tree, z, float(squared[np.arange(len(z)), leaves].mean()))
-        if stage < len(s.seed_at) and len(self._seeds) >= s.seed_at[stage]:
-            self.tree.seed_from(self.space.project(self._seeds.astype(np.float32)), keep=True)
+        if stage < len(s.seed_at) and len(self.seeds) >= s.seed_at[stage]:
+            self.tree.seed_from(self.space.project(self.seeds.astype(np.float32)), keep=True)
             self._seeded()
         elif self.blocks % s.revive_every == 0:
             self._revive(self.tree)
@@ -208,16 +170,8 @@ class LayerLearner:
         s = self.settings
         self._mean_version = self.items.mean_version
         self.space.derive(self.items)
-        z = self.space.project(self._seeds.astype(np.float32))
-        self.tree = Tree(
-            z.shape[1],
-            width=s.width,
-            width_fine=s.width_fine,
-            step=s.step,
-            step_fine=s.step_fine,
-            memory=s.memory,
-            seed=s.seed,
-        )
+        z = self.space.project(self.seeds.astype(np.float32))
+        self.tree = self.new_tree(z.shape[1])
         self.tree.seed_from(z)
         branch, leaves = self.tree.route(z)
         self.tree.size = np.bincount(branch, minlength=s.width).astype(np.float64)
@@ -227,15 +181,34 @@ class LayerLearner:
         self.variance = float(((z - self.mean) ** 2).sum(axis=1).mean())
         squared = distances(z, self.tree.fine) ** 2
         self.spread = float(squared[np.arange(len(z)), leaves].mean())
-        self._count(soft(squared, leaves, self.spread), self._seed_clicks[-len(z) :])
-        self._seed_clicks = []
+        self._count(soft(squared, leaves, self.spread), self.seed_clicks[-len(z) :])
+        self.seed_clicks = []
         self._tree_dirty = True
         self._seeded()
+
+    def new_tree(self, dimensions: int) -> Tree:
+        """A tree under the settings, its centres not placed yet."""
+        s = self.settings
+        return Tree(
+            dimensions,
+            width=s.width,
+            width_fine=s.width_fine,
+            step=s.step,
+            step_fine=s.step_fine,
+            memory=s.memory,
+            seed=s.seed,
+        )
+
+    def new_counts(self) -> DecayedCounts:
+        """Counts under the settings; the order of the groups is root, coarse, fine."""
+        s = self.settings
+        root, coarse, fine = s.capacities
+        return DecayedCounts([root] + [coarse] * s.width + [fine] * self.leaves, s.half_lives)
 
     def _seeded(self) -> None:
         stage = self.counters["seedings"] = self.counters["seedings"] + 1
         if stage == len(self.settings.seed_at):
-            self._seeds = self._seeds[:0]
+            self.seeds = self.seeds[:0]
 
     def _count(self, membership: Membership, clicked: Sequence[tuple[tuple[int, int], ...]]) -> None:
         """Count clicks for the layers that their users are in, and for the coarse ones above."""
@@ -265,7 +238,7 @@ class LayerLearner:
         self.mean += share * (z.mean(axis=0) - self.mean)
         self.variance += share * (float(((z - self.mean) ** 2).sum(axis=1).mean()) - self.variance)
         self.spread += share * (error - self.spread)
-        if self._alarm.update(min(error / max(self.variance, 1e-12), 4.0)):
+        if self.alarm.update(min(error / max(self.variance, 1e-12), 4.0)):
             self.counters["drifts"] += 1
             self.boosted = -(-s.drift_vectors // s.block) + 1
         if self.boosted:
@@ -276,89 +249,23 @@ class LayerLearner:
         began, began_fine = tree.revive(self.recent, self.settings.dead_share)
         for i in began:
             self.epochs[i] += 1
-            self.counts.clear(1 + i)
         for leaf in began_fine:
             self.epochs_fine[leaf] += 1
-            self.counts.clear(1 + self.settings.width + leaf)
-        self.counters["revived"] += len(began) + len(began_fine)
-        self._dirty.update(1 + i for i in began)
-        self._dirty.update(1 + self.settings.width + leaf for leaf in began_fine)
+        groups = [1 + i for i in began] + [1 + self.settings.width + leaf for leaf in began_fine]
+        for group in groups:
+            self.counts.clear(group)
+            self.names.forget(group)
+        self.counters["revived"] += len(groups)
+        self._dirty.update(groups)
 
     def snapshot(self, now_ms: int, dirty_only: bool = True) -> tuple[LayerTree | None, list[LayerInfo]]:
         """What readers need: the tree (None when nothing moved) and the layers (those with news)."""
         groups = sorted(self._dirty) if dirty_only else range(self.groups if self.tree else 1)
-        infos = [self._info(group) for group in groups]
-        tree = self._tree_record(self.tree, now_ms) if self.tree and (self._tree_dirty or not dirty_only) else None
+        infos = [layer_record(self, group) for group in groups]
+        tree = tree_record(self, self.tree, now_ms) if self.tree and (self._tree_dirty or not dirty_only) else None
         self._dirty.clear()
         self._tree_dirty = False
         return tree, infos
-
-    def _tree_record(self, tree: Tree, now_ms: int) -> LayerTree:
-        r, d = self.space.basis.shape
-        return LayerTree(
-            version=self.blocks,
-            model=self.model,
-            dimensions=(r, d),
-            basis=self.space.basis.astype("<f4").tobytes(),
-            coarse=tree.coarse.astype("<f4").tobytes(),
-            fine=tree.fine.astype("<f4").tobytes(),
-            epochs=tuple(self.epochs_fine.tolist()),
-            created_ms=now_ms,
-            spread=self.spread,
-        )
-
-    def _info(self, group: int) -> LayerInfo:
-        s = self.settings
-        level = (group > 0) + (group > s.width)
-        rows, counts, totals = self.counts.group(group, self.clicks)
-        most = s.published[level]
-        if len(rows) > most:
-            chosen = [np.argpartition(-counts[-1], most)[:most]]
-            chosen += [np.argpartition(-count, most // 4)[: most // 4] for count in counts[:-1]]
-            top = np.unique(np.concatenate(chosen))
-            rows, counts = rows[top], counts[:, top]
-        order = np.argsort(-counts[-1], kind="stable")
-        rows, counts = rows[order], counts[:, order]
-        ids = self.items.ids
-        label, medoids = self._label(group, rows, counts[-1])
-        return LayerInfo(
-            id=self.ids[group],
-            label=label,
-            size=self._size(group),
-            epoch=int(self.epochs[group - 1] if level == 1 else self.epochs_fine[group - 1 - s.width] if level else 0),
-            items=tuple(ids[row] for row in rows.tolist()),
-            counts=np.ascontiguousarray(counts.T).astype("<f4").tobytes(),
-            totals=tuple(totals.tolist()),
-            half_lives=s.half_lives,
-            medoids=medoids,
-        )
-
-    def _size(self, group: int) -> float:
-        if not group or self.tree is None:
-            return 1.0
-        width = self.settings.width
-        of = self.tree.size if group <= width else self.tree.size_fine
-        return float(of[group - 1 if group <= width else group - 1 - width] / max(of.sum(), 1e-12))
-
-    def _label(self, group: int, rows: NDArray[np.int64], counts: NDArray[np.float32]) -> tuple[str, tuple[str, ...]]:
-        """Label and medoids, named anew after every 16 blocks."""
-        known = self._labels.get(group)
-        if known and self.blocks - known[0] < 16:
-            return known[1], known[2]
-        if group == 0 or self.tree is None:
-            return "everybody", ()
-        width = self.settings.width
-        everybody, everybody_counts, _ = self.counts.group(0, self.clicks)
-        part = rows[:50]
-        base = layer_labels.term_weights(self.items, everybody.tolist(), everybody_counts[-1].tolist())
-        own = layer_labels.term_weights(self.items, part.tolist(), counts[:50].tolist())
-        centre = self.tree.coarse[group - 1] if group <= width else self.tree.fine[group - 1 - width]
-        near = part[layer_labels.medoids(self.space.project(self.items.centred(part)), centre)].tolist()
-        names = layer_labels.distinctive(own, base)
-        name = layer_labels.label(names, [self.items.titles[row] for row in near])
-        found = tuple(self.items.ids[row] for row in near)
-        self._labels[group] = (self.blocks, name, found)
-        return name, found
 
     def stats(self) -> dict[str, Any]:
         """Counts and sizes for metrics."""
@@ -370,59 +277,12 @@ class LayerLearner:
             **self.counters,
             "boosted": bool(self.boosted),
             "error": self.spread / max(self.variance, 1e-12),
-            "sizes": {} if tree is None else {self.ids[g]: self._size(g) for g in range(1, self.groups)},
+            "sizes": {} if tree is None else {self.ids[g]: size(self, g) for g in range(1, self.groups)},
         }
 
     def state(self) -> bytes:
         """All that was learned, as msgpack of :class:`~models.records.LayerState`."""
-        s, tree, counts = self.settings, self.tree, self.counts
-        entries = np.concatenate(
-            [np.arange(a, a + n) for a, n in zip(counts.starts.tolist(), counts.sizes.tolist(), strict=True)]
-        )
-        clicks = (*self._seed_clicks, *self._waiting_clicks)
-        used = {row: i for i, row in enumerate(dict.fromkeys(counts.rows[entries].tolist()))}
-        for fresh in clicks:
-            for row, _ in fresh:
-                used.setdefault(row, len(used))
-        where = np.fromiter((used[row] for row in counts.rows[entries].tolist()), "<i4", len(entries))
-
-        def pair(coarse: NDArray[np.float64], fine: NDArray[np.float64]) -> tuple[bytes, bytes]:
-            return coarse.astype("<f8").tobytes(), fine.astype("<f8").tobytes()
-
-        return encode(
-            LayerState(
-                format=1,
-                model=self.model,
-                settings=repr(s),
-                clicks=self.clicks,
-                blocks=self.blocks,
-                refused=self.refused,
-                items=tuple(self.items.ids[row] for row in used),
-                basis=self.space.basis.astype("<f4").tobytes(),
-                contents=self.space.contents.astype("<u4").tobytes(),
-                scale=float(self.space.scale),
-                kept=self.space.kept,
-                centres=pair(tree.coarse, tree.fine) if tree else (b"", b""),
-                sizes=pair(tree.size, tree.size_fine) if tree else (b"", b""),
-                inertia=pair(tree.inertia, tree.inertia_fine) if tree else (b"", b""),
-                epochs=(tuple(self.epochs.tolist()), tuple(self.epochs_fine.tolist())),
-                recent=self.recent.astype("<f4").tobytes(),
-                mean=self.mean.astype("<f8").tobytes(),
-                variance=self.variance,
-                spread=self.spread,
-                errors=tuple(self._alarm.errors),
-                boosted=self.boosted,
-                counters=dict(self.counters),
-                seeds=self._seeds.astype("<f2").tobytes(),
-                waiting=np.array(self._waiting, "<f4").tobytes(),
-                waiting_clicks=tuple(tuple((used[row], at) for row, at in fresh) for fresh in clicks),
-                count_sizes=counts.sizes.astype("<i8").tobytes(),
-                count_items=where.tobytes(),
-                counts=counts.counts[:, entries].astype("<f4").tobytes(),
-                totals=counts.totals.astype("<f8").tobytes(),
-                landmarks=tuple(counts.landmarks.tolist()),
-            )
-        )
+        return encode(layer_state.save(self))
 
     def restore(self, state: bytes) -> None:
         """Continue from a :meth:`state`; what was learned before is replaced.
@@ -434,58 +294,8 @@ class LayerLearner:
         ConfigurationError
             If it was made under other settings or with another model: start anew, or with those.
         """
-        record = decode(state, LayerState)
-        s, d = self.settings, self.items.dimension
-        if (record.format, record.model, record.settings) != (1, self.model, repr(s)):
-            raise ConfigurationError(
-                f"the layers' state was made with model {record.model!r} and {record.settings}, the learner has "
-                f"{self.model!r} and {s!r}: start with those, or drop the state and learn anew"
-            )
-        rows = [self.items.row(item_id) for item_id in record.items]
-        self.clicks, self.blocks, self.refused = record.clicks, record.blocks, record.refused
-        self.counters = dict(record.counters)
-        self.space.basis = np.frombuffer(record.basis, "<f4").reshape(-1, d).copy()
-        self.space.contents = np.frombuffer(record.contents, "<u4").copy()
-        self.space.scale, self.space.kept = record.scale, record.kept
-        self.tree = None
-        r = len(self.space.basis)
-        if r:
-            self.tree = Tree(
-                r,
-                width=s.width,
-                width_fine=s.width_fine,
-                step=s.step,
-                step_fine=s.step_fine,
-                memory=s.memory,
-                seed=s.seed,
-            )
-            self.tree.coarse, self.tree.fine = (np.frombuffer(b, "<f8").reshape(-1, r).copy() for b in record.centres)
-            self.tree.size, self.tree.size_fine = (np.frombuffer(b, "<f8").copy() for b in record.sizes)
-            self.tree.inertia, self.tree.inertia_fine = (np.frombuffer(b, "<f8").copy() for b in record.inertia)
-            self.tree.place_rivers()
-            self.tree.boost(s.drift_factor if record.boosted else 1.0)
-        self.epochs, self.epochs_fine = (np.array(e, np.int64) for e in record.epochs)
-        self.recent = np.frombuffer(record.recent, "<f4").reshape(-1, max(r, 1)).copy()
-        self.mean = np.frombuffer(record.mean, "<f8").copy()
-        self.variance, self.spread, self.boosted = record.variance, record.spread, record.boosted
-        self._alarm = DriftAlarm(s.drift_delta, record.errors)
-        self._seeds = np.frombuffer(record.seeds, "<f2").reshape(-1, d).copy()
-        self._waiting = list(np.frombuffer(record.waiting, "<f4").reshape(-1, d).copy())
-        clicks = [tuple((rows[i], at) for i, at in fresh) for fresh in record.waiting_clicks]
-        split = len(clicks) - len(self._waiting)
-        self._seed_clicks, self._waiting_clicks = clicks[:split], clicks[split:]
-        counts = DecayedCounts(self.counts.capacities.tolist(), s.half_lives)
-        counts.sizes = np.frombuffer(record.count_sizes, "<i8").copy()
-        entries = np.concatenate(
-            [np.arange(a, a + n) for a, n in zip(counts.starts.tolist(), counts.sizes.tolist(), strict=True)]
-        )
-        counts.rows[entries] = np.array(rows, np.int64)[np.frombuffer(record.count_items, "<i4")] if len(entries) else 0
-        counts.counts[:, entries] = np.frombuffer(record.counts, "<f4").reshape(len(s.half_lives), -1)
-        counts.totals = np.frombuffer(record.totals, "<f8").reshape(len(s.half_lives), -1).copy()
-        counts.landmarks = np.array(record.landmarks, np.int64)
-        counts.reindex()
-        self.counts = counts
-        self._labels = {}
+        layer_state.load(self, decode(state, LayerState))
+        self.names = LayerNames(self.items)
         self._mean_version = -1
         self._dirty = set(range(self.groups if self.tree else 1))
         self._tree_dirty = self.tree is not None
