@@ -141,11 +141,10 @@ class Loop:
         self._report()
 
     def drain(self) -> None:
-        """Take no more records; deliver what is in flight until the stage is idle or the time is up."""
+        """Hand on no more records; deliver what is in flight until the stage is idle or the time is up."""
         self._stopping = True  # not ready any more
         self._drained_by = self._clock() + self._config.drain_s
         self._consumer.pause(self._owned)
-        self._held.clear()
         while True:
             self._move()
             self._consumer.poll(0.0, 1)  # all is paused: this keeps the membership and hears of rebalances

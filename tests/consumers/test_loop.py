@@ -275,6 +275,17 @@ def test_records_polled_before_a_revocation_belong_to_the_next_owner(metrics: Me
     assert ("revoked", {P0}) in harness.stage.calls
 
 
+def test_a_revocation_during_the_poll_takes_the_records_of_that_poll_along(harness: Harness) -> None:
+    harness.consumer.fill(P1, 1)
+    harness.consumer.assign(P0, P1)
+    harness.steps(1)
+    harness.consumer.fill(P0, 3)
+    harness.consumer.revoke(P0)
+    harness.steps(3)
+    assert [(m.partition, m.value) for m in harness.publisher.published] == [(1, b"0")]
+    assert harness.consumer.committed == {P1: 1}
+
+
 def test_lost_partitions_are_dropped_like_revoked_ones_and_counted_apart(harness: Harness) -> None:
     harness.consumer.fill(P0, 3)
     harness.consumer.assign(P0)

@@ -32,14 +32,14 @@ class Table(dict[bytes, bytes]):
 def test_a_table_holds_the_newest_values_whether_or_not_the_broker_compacts(
     broker: Connection, topics: Topics, publisher: Publisher, metrics: Metrics
 ) -> None:
-    messages = [Message(topics.vectors, b"i%d" % (n % 50), b"%d" % n) for n in range(500)]
+    messages = [Message(topics.vectors, b"i%d" % (n % 50), b"%d" % n) for n in range(5_000)]
     publisher.publish([*messages, Message(topics.vectors, b"i0", None)])
     table, progress = Table(), list[tuple[int, int]]()
     reader = TableReader.open(broker, {topics.vectors: table}, metrics)
-    assert reader.catch_up(30, lambda done, total: progress.append((done, total))) == 501
-    assert table == {b"i%d" % n: b"%d" % (450 + n) for n in range(1, 50)}
-    assert progress[-1] == (501, 501)
-    assert metrics.registry.get_sample_value("strata_table_records_total", {"topic": topics.vectors}) == 501
+    assert reader.catch_up(30, lambda done, total: progress.append((done, total))) == 5_001
+    assert table == {b"i%d" % n: b"%d" % (4_950 + n) for n in range(1, 50)}
+    assert progress[-1] == (5_001, 5_001)
+    assert metrics.registry.get_sample_value("strata_table_records_total", {"topic": topics.vectors}) == 5_001
 
     publisher.publish([Message(topics.vectors, b"i0", b"back"), Message(topics.vectors, b"i1", None)])
     while table.get(b"i0") != b"back" or b"i1" in table:
