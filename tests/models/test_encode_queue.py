@@ -89,10 +89,14 @@ def test_a_replaced_key_keeps_its_place_in_the_line(queue: EncodeQueue, users: O
 
 def test_a_click_during_the_encoding_is_not_lost(queue: EncodeQueue, users: Outlet, encoder: Lengths) -> None:
     users.submit("ann", tokens(3), 1)
-    encoder.before = lambda inputs: setattr(encoder, "clicked", users.submit("ann", tokens(4), 2))
+
+    def click_again(inputs: Sequence[Tokens]) -> None:
+        encoder.before = lambda inputs: None
+        assert users.submit("ann", tokens(4), 2)
+
+    encoder.before = click_again
     queue.step()
     assert users.pending == 2
-    encoder.before = lambda inputs: None
     queue.step()
     assert drained(users) == [("ann", 1, 3.0), ("ann", 2, 4.0)]
 

