@@ -58,9 +58,7 @@ class Metrics:
             PROCESSING_BUCKETS,
         )
         self.clicks = counter("clicks_consumed_total", "Clicks read, the useless ones included.")
-        self.clamped = counter(
-            "clicks_future_total", "Clicks stamped well ahead of the clock; they count as of now."
-        )
+        self.clamped = counter("clicks_future_total", "Clicks stamped well ahead of the clock; they count as of now.")
         self.lists = counter(
             "lists_published_total",
             "Lists acknowledged; encoded=false: from cached item vectors, the encoder had no room.",
