@@ -136,7 +136,7 @@ class CandidateSources:
         """Mark what is near; the cosines of all items where the index is exact."""
         b, n = len(vectors), len(offered)
         if not self.index.exact:
-            _, rows = self.index.search(vectors, self.quota.text)
+            rows = self.index.near(vectors, self.quota.text)
             marks[(rows + (np.arange(b) * n)[:, None])[rows >= 0]] = True
             return None
         text = self.index.scores(vectors)

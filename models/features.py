@@ -24,6 +24,8 @@ from models.popularity import HALF_LIVES
 SCORERS: Final = ("co", "co.3", "text", "layer")
 """Scorers of a user and an item: co with popularity exponents .5 and .3, text, layers."""
 
+_RANKED: Final = 512
+
 FORMS: Final = ("ratio", "log", "rank")
 
 PERSONAL: Final = (*(f"{scorer}.{form}" for scorer in SCORERS for form in FORMS), "text.new")
@@ -112,17 +114,20 @@ def rank_form(ratio: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     """1 / (1 + rank / 5) along the last axis of [b, m], the largest has rank 0; 0 where the scorer is silent (ratio 0).
 
     Two ratios that are within a 4,096th of one another may stand in the order of their columns instead: the column's
-    number takes the place of the last bits, and so one quick sort of integers gives order and value at once.
+    number takes the place of the last bits, and so one quick sort of integers gives order and value at once. Of more
+    than 2,048 columns only the first 512 are ranked, the others count as silent (theirs would be under .01).
     """
     m = ratio.shape[1]
     places = (1 / (1 + np.arange(m, dtype=np.float32) / 5)).astype(np.float32)[::-1]
     bits = max(1, (m - 1).bit_length())
     if bits > 11:
-        order = np.argsort(ratio, axis=1)
+        order = np.argpartition(ratio, m - _RANKED, axis=1)[:, m - _RANKED :]
+        order = np.take_along_axis(order, np.take_along_axis(ratio, order, axis=1).argsort(axis=1), axis=1)
+        out[:] = 0
     else:
         low = np.uint32((1 << bits) - 1)
         keys = (ratio.view(np.uint32) & ~low) | np.arange(m, dtype=np.uint32)
         keys.sort(axis=1)
         order = (keys & low).astype(np.int64)
-    np.put_along_axis(out, order, np.broadcast_to(places, ratio.shape), axis=1)
+    np.put_along_axis(out, order, np.broadcast_to(places[m - order.shape[1] :], order.shape), axis=1)
     out *= ratio > 0

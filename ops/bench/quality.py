@@ -85,10 +85,10 @@ def report(names: Sequence[str] | None = None) -> str:
     head = [
         "## Quality of the lists",
         "",
-        "`strata evaluate`, prequential: every click is asked for, then learned; items new to their user; ties shuffled "
-        "with seed 7; ± is the standard error, by user. The users' vectors are the decayed means of their items' (no BERT "
-        "on the user's side: on a CPU that alone takes hours). The default weights were fitted on the first fifth of "
-        "these data sets (`python -m ops.tune`), which is the warm-up here. `python -m ops.bench.quality`",
+        "`strata evaluate`, prequential: every click is asked for, then learned; items new to their user; ties "
+        "shuffled with seed 7; ± is the standard error, by user. The users' vectors are the decayed means of their "
+        "items' (no BERT on the user's side: on a CPU that alone takes hours). The default weights were fitted on the "
+        "first fifth of these data sets (`python -m ops.tune`), the warm-up here. `python -m ops.bench.quality`",
         "",
     ]
     return "\n".join(head) + "\n" + "\n\n".join(section(evaluate(name)) for name in names)
