@@ -14,7 +14,9 @@ _KEPT: Final = 2_048
 class DriftAlarm:
     """River's ADWIN on the quantisation error of blocks of vectors; only a rise is drift.
 
-    The mean of a block, not each vector's error: per vector ADWIN cries wolf (103 times in 100,000, design §6).
+    The mean of a block, not each vector's error: per vector ADWIN cries wolf (103 times in 100,000, design §6). Its
+    logarithm: ADWIN takes values to lie in a range of one, so that a rise by a third is as much in every space.
+
     What ADWIN has been given since it last began is kept, so that it can be built again after a restart without
     reading its insides; when that grows long, it begins again with the newer half.
 
@@ -34,7 +36,7 @@ class DriftAlarm:
         self._begin(errors)
 
     def update(self, error: float) -> bool:
-        """Take in one block's mean error, relative to the vectors' variance; True when errors have risen for good."""
+        """Take in the logarithm of a block's mean error; True when errors have risen for good."""
         before = self._adwin.estimation
         self.errors.append(error)
         self._adwin.update(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -235,10 +236,12 @@ class LayerLearner:
         """Follow mean, variance and error; on drift take longer steps for a while."""
         s = self.settings
         share = 1 - 0.5 ** (len(z) / s.memory)
+        self.spread += share * (error - self.spread)
+        # the yardstick moves ten times more slowly than what is measured, or it would hide a rise
+        share = 1 - 0.5 ** (len(z) / s.memory / 10)
         self.mean += share * (z.mean(axis=0) - self.mean)
         self.variance += share * (float(((z - self.mean) ** 2).sum(axis=1).mean()) - self.variance)
-        self.spread += share * (error - self.spread)
-        if self.alarm.update(min(error / max(self.variance, 1e-12), 4.0)):
+        if self.alarm.update(math.log(max(error, 1e-12) / max(self.variance, 1e-12))):
             self.counters["drifts"] += 1
             self.boosted = -(-s.drift_vectors // s.block) + 1
         if self.boosted:

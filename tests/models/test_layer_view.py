@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from interests import catalogue, stream
+
+from models.items import ItemStore
+from models.layer_membership import soft
+from models.layer_view import LayerView
+from models.layers import LayerLearner, LayerSettings
+from models.records import LayerInfo
+
+
+@pytest.fixture(scope="module")
+def store() -> ItemStore:
+    return catalogue()
+
+
+@pytest.fixture(scope="module")
+def learner(store: ItemStore) -> LayerLearner:
+    learner = LayerLearner(store, "m", LayerSettings(seed_at=(256,)))
+    learner.learn(*stream(store, 3_000))
+    return learner
+
+
+@pytest.fixture
+def view(store: ItemStore, learner: LayerLearner) -> LayerView:
+    view = LayerView(store)
+    tree, layers = learner.snapshot(1, dirty_only=False)
+    assert tree is not None
+    view.put_tree(tree)
+    for info in layers:
+        view.put_layer(info)
+    return view
+
+
+def root(**counts: list[float]) -> LayerInfo:
+    numbers = np.array(list(counts.values()), "<f4")
+    return LayerInfo(
+        id="root",
+        label="everybody",
+        size=1.0,
+        epoch=0,
+        items=tuple(counts),
+        counts=numbers.tobytes(),
+        totals=tuple(numbers.sum(axis=0).tolist()),
+        half_lives=(300.0, 10_000.0),
+    )
+
+
+def test_the_root_alone_serves_everybody() -> None:
+    store = ItemStore(4)
+    view = LayerView(store)
+    assert not view.ready
+    membership = view.membership(np.ones((2, 4), np.float32))
+    assert view.popular(5).tolist() == []
+    assert [rows.tolist() for rows in view.candidates(membership)] == [[], []]
+    view.put_layer(root(classic=[0, 90], fresh=[9, 9], other=[1, 1]))
+    assert [store.ids[row] for row in view.popular(2)] == ["fresh", "classic"]  # the best of each half-life first
+    assert [len(rows) for rows in view.candidates(membership)] == [3, 3]
+    rows = np.array([store.row("classic"), store.row("unheard")])
+    np.testing.assert_allclose(view.popularity(rows), [[0, 90], [0, 0]])
+    np.testing.assert_allclose(view.scores(membership, 1, rows), [0.9, 0])
+    assert view.layer_id(-1) == "root"
+    assert view.label("root") == "everybody"
+
+
+def test_a_user_of_whom_nothing_is_known_is_in_the_root(view: LayerView, store: ItemStore) -> None:
+    vectors = np.zeros((3, store.dimension), np.float32)
+    vectors[1, 0] = np.nan
+    vectors[2] = stream(store, 1)[0]
+    membership = view.membership(vectors)
+    assert membership.layers[:2].tolist() == [[-1] * 3] * 2
+    assert membership.weights[:2].tolist() == [[1, 0, 0]] * 2
+    assert (membership.layers[2] >= 0).all()
+    every = np.arange(len(store))
+    np.testing.assert_allclose(view.scores(membership, 0, every), view.shares(-1)[: len(store)])
+
+
+def test_the_first_layer_is_the_one_that_learning_routes_to(
+    view: LayerView, store: ItemStore, learner: LayerLearner
+) -> None:
+    vectors, _ = stream(store, 500, seed=3)
+    membership = view.membership(vectors)
+    assert learner.tree is not None
+    routed = learner.tree.route(learner.space.project(vectors))[1]
+    assert (membership.layers[:, 0] == routed).mean() > 0.99  # float32 against float64 centres
+    np.testing.assert_allclose(membership.weights.sum(axis=1), 1, rtol=1e-5)
+    assert all(len(set(row)) == 3 for row in membership.layers.tolist())
+
+
+def test_weights_fall_with_the_squared_distance_and_the_own_layer_comes_first() -> None:
+    squared = np.array([[4.0, 1.0, 2.0, 9.0], [1.0, 2.0, 3.0, 0.5]])
+    layers, weights = soft(squared, np.array([2, 3]), spread=2.0)
+    assert layers.tolist() == [[2, 1, 0], [3, 0, 1]]
+    wanted = np.exp(-np.array([[2.0, 1.0, 4.0], [0.5, 1.0, 2.0]]) / 2)
+    np.testing.assert_allclose(weights, wanted / wanted.sum(axis=1, keepdims=True), rtol=1e-6)
+
+
+def test_a_layer_backs_off_to_the_layers_above_it(view: LayerView, store: ItemStore, learner: LayerLearner) -> None:
+    h, m = 3, 20.0  # half-life 10,000
+
+    def counts(group: int) -> tuple[np.ndarray, float]:
+        rows, numbers, totals = learner.counts.group(group, learner.clicks)
+        dense = np.zeros(len(store))
+        dense[rows] = numbers[h]
+        return dense, float(totals[h])
+
+    layer = 19  # 2.3
+    (n0, t0), (n1, t1), (n2, t2) = counts(0), counts(1 + 2), counts(1 + 8 + layer)
+    p = n0 / t0
+    p = (n1 + m * p) / (t1 + m)
+    p = (n2 + m * p) / (t2 + m)
+    np.testing.assert_allclose(view.shares(layer)[: len(store)], p, rtol=1e-4)
+    assert p.sum() == pytest.approx(1, rel=1e-4)
+
+
+def test_layers_rank_their_users_tastes_above_the_rest(view: LayerView, store: ItemStore) -> None:
+    vectors, _ = stream(store, 50, seed=5, tastes=range(7, 8))
+    membership = view.membership(vectors)
+    every = np.arange(len(store))
+    for user in range(50):
+        best = np.argsort(-view.scores(membership, user, every))[:5]
+        assert (best % 20 == 7).mean() >= 0.8
+        assert (view.candidates(membership, 20)[user][:3] % 20 == 7).any()
+
+
+def test_news_of_a_layer_replaces_what_was_known(view: LayerView, store: ItemStore, learner: LayerLearner) -> None:
+    before = view.shares(0).copy()
+    view.put_layer(root(i5=[3, 3], brand_new=[6, 6]))
+    after = view.shares(0)
+    assert after[store.row("brand_new")] > 0
+    assert not np.allclose(before[: len(after)], after)
+    assert view.popular(1).tolist() == [store.row("brand_new")]
+    assert view.popularity(np.array([store.row("brand_new")])).tolist() == [[6, 6]]
+
+
+def test_an_item_that_comes_later_has_no_share_yet(view: LayerView, store: ItemStore) -> None:
+    view.shares(0)
+    view.popularity(np.array([0]))
+    for i in range(3_000):  # beyond the arrays' capacity
+        store.row(f"later{i}")
+    row = store.row("later2999")
+    membership = view.membership(stream(store, 1)[0])
+    assert view.scores(membership, 0, np.array([row])).tolist() == [0]
+    assert (view.popularity(np.array([row])) == 0).all()
