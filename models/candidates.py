@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from models.layer_membership import Membership
     from models.layer_view import LayerView
 
+_FILLED: Final = 32_000  # items up to which zeroing all sums is quicker than zeroing those that were touched
 _STRIDE: Final = 8  # a threshold is read off every 8th value: some 200 are wanted, not exactly 200
 
 
@@ -98,6 +99,21 @@ class CandidateSources:
         least
             A user who has fewer is given popular items, then the newest, while there are any.
         """
+        try:
+            return self._find(histories, vectors, membership, seen, offered, least)
+        except BaseException:
+            self._sums = np.zeros(0, np.float32)  # what was left in the working arrays would go into the next lists
+            raise
+
+    def _find(
+        self,
+        histories: Histories,
+        vectors: NDArray[np.float32],
+        membership: Membership | None,
+        seen: NDArray[np.int64],
+        offered: NDArray[np.bool_],
+        least: int,
+    ) -> Candidates:
         b, n = len(vectors), len(offered)
         self._reserve(b * n)
         sums, marks = self._sums[: b * n], self._marks[: b * n]
@@ -117,7 +133,10 @@ class CandidateSources:
         near = self.index.cosines(vectors, rows) if text is None else text.ravel()[keys]
         near = np.where(valid, np.maximum(near, 0), np.float32(0))
         marks[found] = False
-        sums[touched] = 0
+        if n <= _FILLED:
+            sums.fill(0)
+        else:
+            sums[touched] = 0
         return Candidates(rows, valid, co, near)
 
     def _reserve(self, cells: int) -> None:

@@ -197,7 +197,7 @@ class Recommender:
         events = dict(zip(profile.rows, profile.events, strict=True))
         out = []
         for row, values, causes in zip(ranked.rows, ranked.parts, ranked.because, strict=True):
-            parts = {part: value for part, value in zip(PARTS, values, strict=True) if value}
+            parts = dict(zip(PARTS, values, strict=True))
             # an item that is not encoded yet has its id for a title, which says nothing to anybody
             named = [cause for cause in causes if self.items.encoded[cause]]
             event = events[named[0]] if named else ""
