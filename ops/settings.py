@@ -146,7 +146,7 @@ class Settings(BaseSettings):
     )
     blocked_categories: Names = Field(frozenset(), description="Categories never offered, with commas between")
     blocked_labels: Names = Field(frozenset(), description="Safety labels never offered, with commas between")
-    diversity: float = Field(0.3, ge=0, le=1, description="Maximal marginal relevance: 0 by score alone")
+    diversity: float = Field(0.15, ge=0, le=1, description="Maximal marginal relevance: 0 by score alone")
     text_candidates: PositiveInt = Field(200, description="Nearest items by vector that are looked at")
     co_candidates: PositiveInt = Field(200, description="Co-clicked items that are looked at")
     layer_candidates: PositiveInt = Field(100, description="Top items of the user's layers that are looked at")
