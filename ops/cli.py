@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from models.errors import ConfigurationError, StrataError
 from ops import logs
+from ops.roles import chosen
 from ops.settings import Settings, load
 from producers.connection import Connection
 
@@ -46,7 +49,9 @@ def main() -> None:
 
 
 def _fail(error: StrataError, code: int) -> None:
-    Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+    # not markup: "strata-recommender[broker]" must stay whole
+    text = Text("error: ", style="bold red").append(str(error), style="not bold default")
+    Console(stderr=True).print(text, highlight=False, soft_wrap=True)
     sys.exit(code)
 
 
@@ -76,7 +81,10 @@ def cluster(effective: Settings) -> Iterator[Connection]:
     from ops.broker import EmbeddedBroker
 
     with EmbeddedBroker(effective.broker_port) as broker:
-        log.info("STRATA_KAFKA_BOOTSTRAP is not set: an embedded broker (in memory) runs at %s", broker.bootstrap)
+        log.info(
+            "an embedded broker runs, in memory, for as long as this process; for other commands: "
+            "export STRATA_KAFKA_BOOTSTRAP=%s", broker.bootstrap,
+        )  # fmt: skip
         yield effective.connection(broker.bootstrap)
 
 
@@ -102,13 +110,13 @@ def until_stopped() -> Iterator[threading.Event]:
 def demo(
     seconds: Annotated[float, typer.Option(min=15, help="How long to run after set-up, s.")] = 120,
     rate: Annotated[
-        float | None, typer.Option(help="Clicks a second; half of what this machine encodes if not given.")
+        float | None, typer.Option(min=0.1, help="Clicks a second; half of what this machine encodes if not given.")
     ] = None,
 ) -> None:
     """Show the main job live: real clicks in, refreshed lists out."""
     from ops.demo import Demo
 
-    effective = settings(http_port=0, log_level="warning")
+    effective = settings(log_level="error")  # a line in the middle of the picture would tear it
     with until_stopped() as stop:
         Demo(effective, seconds=seconds, rate=rate, console=console).run(stop)
 
@@ -120,11 +128,11 @@ def run(
     ] = None,
 ) -> None:
     """Run all roles in one process, or the named ones."""
-    from ops.process import ROLES, Process
+    effective, wanted = settings(), chosen(roles or ())
+    from ops.process import Process
 
-    effective = settings()
     with until_stopped() as stop, cluster(effective) as connection:
-        process = Process(effective, connection, roles or ROLES)
+        process = Process(effective, connection, wanted)
         try:
             process.start()
             while not stop.is_set() and not process.wait(0.2):
@@ -151,8 +159,8 @@ def replay(
         str, typer.Option(help="Folder with items.jsonl.gz and clicks.jsonl.gz, or a name such as completejourney.")
     ],
     speed: Annotated[str, typer.Option(help="Times real time, or max.")] = "1",
-    rate: Annotated[float | None, typer.Option(help="Clicks a second, evenly, in place of a speed.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only so many clicks.")] = None,
+    rate: Annotated[float | None, typer.Option(min=0.001, help="Clicks a second, evenly, in place of a speed.")] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="Only so many clicks.")] = None,
     items: Annotated[bool, typer.Option(help="Send the catalogue first.")] = True,
     restamp: Annotated[bool, typer.Option(help="Stamp clicks with the present time.")] = True,
 ) -> None:
@@ -162,16 +170,17 @@ def replay(
     from producers.replay import Pace, by_first_click, replay_clicks, replay_items
 
     effective = settings()
-    try:
-        pace = Pace(speed="max" if speed == "max" else float(speed), rate=rate)
-    except ValueError:
-        raise ConfigurationError(f"--speed {speed}: a number (times real time), or max") from None
+    pace = Pace(speed=_speed(speed), rate=rate)
     connection = reachable(effective)
     source, topics = dataset(data), effective.topics
     topics.ensure(connection, create=effective.create_topics)
     clicks = list(source.clicks(limit))
-    publisher = Publisher(connection, limits=topics.limits)
-    with until_stopped() as stop, _progress() as progress:
+    sent = {"items": 0, "clicks": 0}
+    with (
+        contextlib.closing(Publisher(connection, limits=topics.limits)) as publisher,
+        until_stopped() as stop,
+        _progress() as progress,
+    ):
         catalogue = by_first_click(source.items(), clicks) if items else []
         bars = {
             "items": progress.add_task("items", total=len(catalogue), visible=items),
@@ -179,11 +188,15 @@ def replay(
         }
 
         def advance(what: str, done: int) -> None:
+            sent[what] = done
             progress.update(bars[what], completed=done)
 
         replay_items(catalogue, publisher, topics, advance)
         replay_clicks(clicks, publisher, topics, pace, restamp=restamp, stop=stop, progress=advance)
-    publisher.close()
+    console.print(
+        f"sent {sent['items']:,} items to {topics.items} and {sent['clicks']:,} clicks to {topics.clicks}",
+        highlight=False, markup=False,
+    )  # fmt: skip
 
 
 @app.command()
@@ -226,7 +239,8 @@ def recommend(user: Annotated[str, typer.Argument(help="User id.")]) -> None:
     from ops import reading
 
     effective = settings()
-    console.print(reading.list_table(reading.recommendation(reachable(effective), effective.topics, user)))
+    made = reading.recommendation(reachable(effective), effective.topics, user)
+    console.print(reading.where(made), reading.list_table(made), reading.source(made), sep="\n")
 
 
 @app.command()
@@ -246,10 +260,10 @@ def config(
     if markdown:
         print(Settings.table())
         return
-    table = Table("setting", "value", "meaning")
-    for row in load().shown():
-        table.add_row(*row)
-    console.print(table)
+    defaults = {name: value for name, value, _ in Settings.model_construct().shown()}
+    for name, value, meaning in load().shown():  # a line each, so that it can be searched
+        line = Text(f"{name}={value}", style="" if value == defaults[name] else "bold green")
+        console.print(line.append(f"  # {meaning}", style="not bold dim default"), soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -267,6 +281,15 @@ def broker(
         console.print(f"[bold]STRATA_KAFKA_BOOTSTRAP={embedded.bootstrap}[/]", highlight=False)
         while not stop.wait(0.5):
             pass
+
+
+def _speed(text: str) -> float | Literal["max"]:
+    if text == "max":
+        return "max"
+    with contextlib.suppress(ValueError):
+        if 0 < (speed := float(text)) < math.inf:
+            return speed
+    raise ConfigurationError(f"--speed {text}: a number above 0 (times real time), or max")
 
 
 def _progress() -> Progress:

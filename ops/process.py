@@ -26,7 +26,6 @@ from consumers.tables import Handler, OpenTables, TableReader
 from consumers.updater import Updater
 from models.encode_queue import EncodeQueue
 from models.encoder import Encoder
-from models.errors import ConfigurationError
 from models.index import ItemIndex
 from models.items import ItemStore
 from models.layer_view import LayerView
@@ -35,14 +34,12 @@ from models.neighbours import Neighbours
 from models.recommender import Recommender
 from models.weights import find_model
 from ops.probes import Probes
+from ops.roles import ROLES, chosen
 from ops.settings import Settings
 from producers.connection import Connection
 from producers.publisher import Publisher
 
 log = logging.getLogger(__name__)
-
-ROLES: Final = ("catalogue", "updater", "neighbours", "layers")
-"""All roles, in the order in which they start."""
 
 _MONITOR_S: Final = 0.5  # how often the encoder's statistics become metrics
 
@@ -53,7 +50,7 @@ class Process:
     Parameters
     ----------
     roles
-        Of :data:`ROLES`.
+        Of :data:`~ops.roles.ROLES`; all where none is named.
     registry
         Of the metrics; a fresh one where not given.
 
@@ -70,12 +67,9 @@ class Process:
         roles: Sequence[str] = ROLES,
         registry: CollectorRegistry | None = None,
     ) -> None:
-        unknown = [role for role in roles if role not in ROLES]
-        if unknown:
-            raise ConfigurationError(f"no such role: {', '.join(unknown)}; the roles are {', '.join(ROLES)}")
         self.settings = settings
         self.connection = connection
-        self.roles = [role for role in ROLES if role in roles]
+        self.roles = chosen(roles)
         self.metrics = Metrics(registry or CollectorRegistry(), version("strata-recommender"))
         self.stages: dict[str, Stage] = {}
         self.failure: BaseException | None = None

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 import msgspec
-from kafka.partitioner import DefaultPartitioner
+from kafka.partitioner.default import murmur2
+from rich import box
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
 from consumers.client import Record
 from consumers.tables import TableReader
-from models.errors import StrataError
+from models.errors import InvalidEvent, StrataError
 from models.records import LayerInfo, Recommendation, decode
 from producers.connection import Connection
 from producers.topics import Topics
@@ -22,7 +25,7 @@ class NothingPublished(StrataError):
 
 
 def recommendation(connection: Connection, topics: Topics, user_id: str) -> Recommendation:
-    """A user's newest list.
+    """A user's newest list: of several the one that follows from the latest click.
 
     Raises
     ------
@@ -32,27 +35,47 @@ def recommendation(connection: Connection, topics: Topics, user_id: str) -> Reco
         If the topic cannot be read.
     """
     key = user_id.encode()
-    found: list[bytes] = []
+    found: list[Recommendation] = []
 
     def keep(record: Record) -> None:
-        if record.key == key:
-            found[:] = [] if record.value is None else [record.value]
+        if record.key != key:
+            return
+        if record.value is None:
+            found.clear()
+            return
+        made = read_list(record.value)
+        if not found or made.source.offset >= found[0].source.offset:
+            found[:] = [made]
 
     partitions = TableReader.open(connection, {topics.recommendations: keep}, role="reading", numbers=())
     try:
         numbers = sorted(number for _, number in partitions.available(topics.recommendations))
         # his own partition first, as every Kafka client places a key; clicks may have been placed by another rule
-        own = DefaultPartitioner()(key, numbers, numbers)
+        own = numbers[(murmur2(key) & 0x7FFFFFFF) % len(numbers)]
         for number in (own, *(number for number in numbers if number != own)):
             partitions.add([(topics.recommendations, number)])
             partitions.catch_up()
             if found:
-                return msgspec.json.decode(found[0], type=Recommendation)
+                return found[0]
     finally:
         partitions.close()
     raise NothingPublished(
         f"no list for user {user_id!r} on topic {topics.recommendations}: has he clicked, and does `strata run` run?"
     )
+
+
+def read_list(value: bytes) -> Recommendation:
+    """A record of the topic ``recommendations``.
+
+    Raises
+    ------
+    InvalidEvent
+        If it is none: the topic was written by something else.
+    """
+    try:
+        return msgspec.json.decode(value, type=Recommendation)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidEvent(f"Recommendation: {error}") from None
 
 
 def layers(connection: Connection, topics: Topics) -> list[LayerInfo]:
@@ -79,40 +102,64 @@ def layers(connection: Connection, topics: Topics) -> list[LayerInfo]:
         raise NothingPublished(
             f"no layers on topic {topics.layers} yet: does `strata run layers` run, and do users click?"
         )
-    return sorted(
-        found.values(), key=lambda info: (info.id != "root", [int(n) for n in info.id.split(".") if n.isdigit()])
-    )
+    return in_order(found.values())
 
 
-def list_table(recommendation: Recommendation) -> Table:
-    """A list as a table for the terminal."""
-    layer = recommendation.layer
-    where = f"layer {layer.id} “{layer.label}”" if layer else "no layer yet"
-    table = Table(title=f"{recommendation.user_id} · {where}", title_justify="left", expand=True)
+def in_order(infos: Iterable[LayerInfo]) -> list[LayerInfo]:
+    """The root, then 0, 0.0, 0.1 …, 1 …"""
+    return sorted(infos, key=lambda info: [] if info.id == "root" else [int(n) for n in info.id.split(".")])
+
+
+def clean(text: str) -> str:
+    """Text of somebody else's for a terminal: what is not printable could be a command to it."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def list_table(made: Recommendation, rows: int | None = None, *, wrap: bool = True) -> Table:
+    """A list as a table for the terminal.
+
+    Parameters
+    ----------
+    rows
+        At most so many places; None = all.
+    wrap
+        False: one line each, and what is too long ends in an ellipsis.
+    """
+    table = Table(box=box.SIMPLE_HEAD if wrap else None, expand=True, pad_edge=False, header_style="dim")
     table.add_column("#", justify="right", style="dim", width=2)
-    table.add_column("item", ratio=2, no_wrap=True)
-    table.add_column("score", justify="right", width=6)
-    table.add_column("why", ratio=3, style="italic", no_wrap=True)
-    for place, item in enumerate(recommendation.items, 1):
-        table.add_row(str(place), item.title, f"{item.score:.2f}", item.reason.text)
+    table.add_column("item", ratio=4, no_wrap=not wrap, style="bold")
+    table.add_column("score", justify="right", width=5, style="cyan")
+    table.add_column("why", ratio=6, no_wrap=not wrap)
+    for place, item in enumerate(made.items[:rows], 1):
+        table.add_row(str(place), Text(clean(item.title)), f"{item.score:.2f}", Text(clean(item.reason.text)))
     return table
 
 
-def layer_tree(infos: Sequence[LayerInfo], titles: dict[str, str] | None = None, top: int = 4) -> Tree:
-    """The layers as a tree for the terminal; ``titles`` of items, their ids where unknown."""
-    names = titles or {}
+def where(made: Recommendation) -> Text:
+    """Whose list it is, and in which layer he is."""
+    text = Text(clean(made.user_id), style="bold")
+    if made.layer is None:
+        return text.append(" · in no layer yet", style="not bold dim")
+    return text.append(f" · layer {made.layer.id} ", style="not bold").append(
+        clean(made.layer.label), style="not bold green"
+    )
 
-    def line(info: LayerInfo) -> str:
-        items = ", ".join(names.get(item, item) for item in info.items[:top])
-        return f"[bold]{info.id}[/] {info.label}  [cyan]{info.size:.1%}[/]  [dim]{items}[/]"
 
-    tree, branches = Tree("interest layers"), dict[str, Tree]()
+def source(made: Recommendation) -> Text:
+    """When and from what it was made."""
+    at = datetime.fromtimestamp(made.generated_at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    how = "re-encoded by BERT" if made.encoded else "from cached item vectors; the re-encoded list follows"
+    click = f"{made.source.topic}-{made.source.partition}, offset {made.source.offset}"
+    return Text(f"made {at} after the click {click}; {how}", style="dim")
+
+
+def layer_tree(infos: Sequence[LayerInfo], top: int = 3) -> Tree:
+    """The layers as a tree for the terminal, each with label, share of the activity, and top items by id."""
+    tree, branches = Tree("interest layers", guide_style="dim"), dict[str, Tree]()
     for info in infos:
+        line = Text(f"{info.id} ", style="bold").append(clean(info.label), style="not bold green")
+        line.append(f"  {info.size:.1%}", style="not bold cyan")
+        line.append(f"  {', '.join(map(clean, info.items[:top]))}", style="not bold dim")
         parent = branches.get(info.id.rpartition(".")[0] or "root", tree)
-        branches[info.id] = parent.add(line(info))
+        branches[info.id] = parent.add(line)
     return tree
-
-
-def _place(info: LayerInfo) -> list[int]:
-    """The root, then 0, 0.0, 0.1 …, 1 …"""
-    return [] if info.id == "root" else [int(number) for number in info.id.split(".")]

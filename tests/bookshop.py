@@ -23,7 +23,8 @@ from models.encoder import Encoder
 from models.events import Click, Item
 from models.items import NEVER
 from models.records import ProfileRecord, Recommendation, decode
-from ops.process import ROLES, Process
+from ops.process import Process
+from ops.roles import ROLES
 from ops.settings import Settings
 from producers.connection import Connection
 from producers.publisher import Message, Publisher
@@ -194,3 +195,34 @@ def knows_the_catalogue(process: Process, books: int = len(BOOKS)) -> Callable[[
     """Whether so many books can be offered by the process's updater."""
     items = cast(Updater, process.stages["updater"]).recommender.items
     return lambda: items.servable(np.arange(len(items)), NEVER - 1).sum() == books
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Process id → command line of a process's children, their children, and so on, whatever their session."""
+    parents: dict[int, int] = {}
+    commands: dict[int, str] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue  # it ended meanwhile
+        if fields[0] != "Z":
+            parents[int(folder.name)], commands[int(folder.name)] = int(fields[1]), command
+    found = {pid}
+    while new := {child for child, parent in parents.items() if parent in found} - found:
+        found |= new
+    return {child: commands[child] for child in found - {pid}}
+
+
+def alive(children: dict[int, str]) -> dict[int, str]:
+    """Those that still run (and are still those: a process id may be given anew)."""
+    found = {}
+    for pid, command in children.items():
+        try:
+            now = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if now == command:
+            found[pid] = command
+    return found

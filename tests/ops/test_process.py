@@ -14,7 +14,7 @@ from bookshop import BOOKS, TITLES, Bookshop, knows_the_catalogue, tiny_model, v
 
 from models.encoder import Encoder
 from models.records import Checkpoint, ItemVector, LayerState, NeighbourRow, decode
-from ops.process import ROLES
+from ops.roles import ROLES
 from producers.connection import Connection
 from producers.errors import DeadLetterLimitExceeded
 from producers.publisher import Message
