@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from consumers.catalogue import CatalogueConfig
 from models.encoder import Encoder
 from models.events import Item
 from models.items import ItemStore
@@ -16,23 +17,22 @@ from models.text import ItemText, text_hash
 from producers.dataset import Dataset
 
 CACHE: Final = Path(".cache/vectors")
-TEMPLATE: Final = "{title}. {category}. {tags}. {description}"
 
 
-def load(items: list[Item], encoder: Encoder, cache: Path = CACHE, template: str = TEMPLATE) -> ItemStore:
-    """Encode items (or find their vectors in the cache) and put them into a store, in order.
+def load(items: list[Item], encoder: Encoder, cache: Path = CACHE, config: CatalogueConfig | None = None) -> ItemStore:
+    """Encode items as the catalogue role does (or find their vectors in the cache), and put them into a store.
 
     An item that brings its own vector keeps it where the length is right.
     """
-    read = ItemText(template)
-    texts = [read(item) for item in items]
-    tokens = encoder.tokenise(texts)
+    config = config or CatalogueConfig()
+    texts = list(map(ItemText(config.text), items))
+    tokens = encoder.tokenise(list(map(ItemText(config.history_text), items)))
     key = hashlib.blake2b(text_hash(encoder.name, *texts) + encoder.precision.encode(), digest_size=12).hexdigest()
     path = cache / f"{key}.npy"
     if path.is_file():
         vectors = np.load(path, allow_pickle=False)
     else:
-        vectors = encoder.encode(encoder.inputs([[ids] for ids in tokens])).astype(np.float16)
+        vectors = encoder.encode(encoder.inputs([[ids] for ids in encoder.tokenise(texts)])).astype(np.float16)
         cache.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial.npy")
         np.save(partial, vectors, allow_pickle=False)

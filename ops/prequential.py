@@ -16,6 +16,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from consumers.updater import UpdaterConfig
 from models.encoder import Encoder
 from models.events import Click
 from models.histories import Histories
@@ -107,8 +108,9 @@ class System:
             return None
         tokens = self.items.tokens
         encoded = np.zeros((len(profiles), self.encoder.dimension), np.float32)
+        last = UpdaterConfig().encoded_clicks
         some = [i for i, profile in enumerate(profiles) if profile.rows]
-        inputs = self.encoder.inputs([[tokens[row] for row in profiles[i].rows[::-1]] for i in some])
+        inputs = self.encoder.inputs([[tokens[row] for row in profiles[i].rows[: -last - 1 : -1]] for i in some])
         encoded[some] = self.encoder.encode(inputs)
         return encoded
 
