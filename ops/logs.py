@@ -35,6 +35,7 @@ def configure(level: str = "info", format: Literal["auto", "console", "json"] = 
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     handler = logging.StreamHandler(stream)
+    handler.addFilter(_worth_telling)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
@@ -45,3 +46,8 @@ def configure(level: str = "info", format: Literal["auto", "console", "json"] = 
     root.setLevel(level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """Kafka's client logs as an error that its own close cancels what it was about to do."""
+    return not (record.name.startswith("kafka") and "Cancelled" in record.getMessage())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -115,7 +115,7 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def list_table(made: Recommendation, rows: int | None = None, *, wrap: bool = True) -> Table:
+def list_table(made: Recommendation, rows: int | None = None, *, wrap: bool = True, new: Collection[str] = ()) -> Table:
     """A list as a table for the terminal.
 
     Parameters
@@ -124,14 +124,18 @@ def list_table(made: Recommendation, rows: int | None = None, *, wrap: bool = Tr
         At most so many places; None = all.
     wrap
         False: one line each, and what is too long ends in an ellipsis.
+    new
+        Item ids to be marked as not having been in the list before.
     """
     table = Table(box=box.SIMPLE_HEAD if wrap else None, expand=True, pad_edge=False, header_style="dim")
     table.add_column("#", justify="right", style="dim", width=2)
-    table.add_column("item", ratio=4, no_wrap=not wrap, style="bold")
+    table.add_column("refreshed list (● new in it)" if new else "item", ratio=4, no_wrap=not wrap)
     table.add_column("score", justify="right", width=5, style="cyan")
     table.add_column("why", ratio=6, no_wrap=not wrap)
     for place, item in enumerate(made.items[:rows], 1):
-        table.add_row(str(place), Text(clean(item.title)), f"{item.score:.2f}", Text(clean(item.reason.text)))
+        title = Text("● " if item.item_id in new else "", style="yellow")
+        title.append(clean(item.title), style="bold default")
+        table.add_row(str(place), title, f"{item.score:.2f}", Text(clean(item.reason.text)))
     return table
 
 

@@ -1,15 +1,13 @@
-"""What the demo shows: everything read from the output topics and the metrics."""
+"""What the demo shows: everything read from the output topics and the metrics, as any user of Strata would."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict, deque
+from collections.abc import Sequence
 from typing import Final
 
-import msgspec
 import numpy as np
-from prometheus_client import CollectorRegistry
-from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -20,14 +18,17 @@ from consumers.client import Record
 from consumers.tables import TableReader
 from models.events import Click, decode_click
 from models.records import LayerInfo, Recommendation, decode
+from ops.demo_stream import Stream
 from ops.process import Process
-from ops.reading import list_table
+from ops.reading import clean, list_table, read_list, where
 from producers.connection import Connection
 
 _WINDOW_S: Final = 10.0  # rates and quantiles are of the last so many seconds
-_STAY_S: Final = 4.0  # how long the same user is shown
-_USERS: Final = 500  # whose clicks are remembered for showing
-_EVENTS: Final = {"purchase": "bought", "view": "viewed", "cart": "put in the cart"}
+_STAY_S: Final = 10.0  # how long the same user is shown
+_CLICKS: Final = 10  # remembered of a user
+_WIDE: Final = 120  # columns from which clicks and list stand side by side
+_AROUND: Final = 19  # lines of the picture that are not places of the list
+_RATES: Final = ("clicks", "users", "lists", "items")
 
 
 class View:
@@ -35,34 +36,35 @@ class View:
 
     Parameters
     ----------
-    items, clicks
-        Totals of the replay.
+    shop
+        What is sent: titles and totals.
     rate
         Live clicks a second, as they are meant to come.
+    seconds
+        How long the demo runs, s.
     """
 
-    def __init__(
-        self, process: Process, connection: Connection, items: int, clicks: int, rate: float, width: int
-    ) -> None:
+    def __init__(self, process: Process, connection: Connection, shop: Stream, rate: float, seconds: float) -> None:
         topics = process.settings.topics
-        self._registry: CollectorRegistry = process.metrics.registry
-        self._metrics_url = f"{process.probes.url}/metrics" if process.probes else ""
-        self._totals = {"items": items, "clicks": clicks}
+        self.metrics_url = f"{process.probes.url}/metrics" if process.probes else ""
+        self._registry = process.metrics.registry
+        self._totals = {"items": len(shop.items), "history": len(shop.history)}
+        self._titles = {item.item_id: item.title for item in shop.items}
         self._rate = rate
-        self._width = width
+        self._seconds = seconds
         self._start = time.monotonic()
-        self._sent = 0
-        self._base = 0
-        self._history: int | None = None
-        self._freshness: deque[tuple[float, float, bool]] = deque()
-        self._live: list[float] = []
-        self._counts: deque[tuple[float, dict[str, float]]] = deque()
+        self._live_since: float | None = None  # monotonic, s
+        self._live_ms = float("inf")  # since the epoch
+        self._before = Counter[str]()  # counts when the live clicks began
+        self._counts: deque[tuple[float, Counter[str]]] = deque([(self._start, self._sample())])
+        self._recent: deque[tuple[float, float]] = deque()
+        self._freshness: list[float] = []
         self._layers: dict[str, LayerInfo] = {}
-        self._clicks: OrderedDict[str, deque[Click]] = OrderedDict()
-        self._titles: dict[str, str] = {}
+        self._clicks: OrderedDict[str, deque[tuple[Click, bool]]] = OrderedDict()
+        self._listed: dict[str, frozenset[str]] = {}
         self._shown: Recommendation | None = None
         self._shown_since = 0.0
-        self._lists = Counter[bool]()
+        self._new: frozenset[str] = frozenset()
         self._reader = TableReader.open(
             connection,
             {topics.recommendations: self._list, topics.layers: self._layer, topics.clicks: self._click},
@@ -71,15 +73,15 @@ class View:
 
     # -- what happens -------------------------------------------------------------------------------------------
 
-    def replayed(self, what: str, done: int) -> None:
-        """Progress of the replay; called on its thread."""
-        if what == "clicks":
-            self._sent = self._base + done
+    def knows_the_history(self) -> bool:
+        """Whether the updater has read the whole history."""
+        return self._sample()["clicks"] >= self._totals["history"]
 
-    def history_done(self, clicks: int) -> None:
-        """The history is on its topic: from now on clicks come live."""
-        self._base = clicks
-        self._history = clicks
+    def goes_live(self) -> None:
+        """From now on clicks come live: what follows is what the figures of quality are about."""
+        self._before = self._sample()
+        self._live_ms = time.time() * 1000
+        self._live_since = time.monotonic()
 
     def follow(self, seconds: float) -> None:
         """Read what is new for so long."""
@@ -88,33 +90,25 @@ class View:
             self._reader.poll(min(left, 0.1))
         now = time.monotonic()
         self._counts.append((now, self._sample()))
-        while self._counts[0][0] < now - _WINDOW_S:
-            self._counts.popleft()
-        while self._freshness and self._freshness[0][0] < now - _WINDOW_S:
-            self._freshness.popleft()
+        for window in (self._counts, self._recent):
+            while window and window[0][0] < now - _WINDOW_S:
+                window.popleft()
 
     def _list(self, record: Record) -> None:
         if record.value is None:
             return
-        made = msgspec.json.decode(record.value, type=Recommendation)
-        self._titles.update((item.item_id, item.title) for item in made.items)
-        self._lists[made.encoded] += 1
-        now = time.monotonic()
-        clicked = self._clicks.get(made.user_id)
-        live = self._history is not None and clicked is not None and clicked[-1].ts / 1000 > self._live_since()
-        if live:
-            fresh = (record.timestamp - made.event_ts) / 1000
-            self._freshness.append((now, fresh, made.encoded))
-            self._live.append(fresh)
-        same = self._shown is not None and self._shown.user_id == made.user_id
-        if same or (now - self._shown_since > _STAY_S and len(made.items) > 3 and clicked):
-            self._shown_since = self._shown_since if same else now
-            self._shown = made
-
-    def _live_since(self) -> float:
-        return self._live_at
-
-    _live_at = float("inf")
+        made, now = read_list(record.value), time.monotonic()
+        before = self._listed.get(made.user_id, frozenset())
+        self._listed[made.user_id] = listed = frozenset(item.item_id for item in made.items)
+        if made.event_ts < self._live_ms:
+            return
+        fresh = (record.timestamp - made.event_ts) / 1000
+        self._recent.append((now, fresh))
+        self._freshness.append(fresh)
+        if self._shown is not None and self._shown.user_id == made.user_id:
+            self._shown, self._new = made, listed - before
+        elif now - self._shown_since > _STAY_S and made.encoded and len(made.items) > 4:
+            self._shown, self._new, self._shown_since = made, listed - before, now
 
     def _layer(self, record: Record) -> None:
         if (record.key or b"").startswith(b"layer/") and record.value is not None:
@@ -123,127 +117,197 @@ class View:
 
     def _click(self, record: Record) -> None:
         click = decode_click(record.value, record.headers)
-        if self._history is not None and self._live_at == float("inf"):
-            self._live_at = time.time()
-        self._clicks.setdefault(click.user_id, deque(maxlen=6)).append(click)
-        self._clicks.move_to_end(click.user_id)
-        if len(self._clicks) > _USERS:
-            self._clicks.popitem(last=False)
+        hit = click.ts >= self._live_ms and click.item_id in self._listed.get(click.user_id, ())
+        self._clicks.setdefault(click.user_id, deque(maxlen=_CLICKS)).appendleft((click, hit))
 
-    def _sample(self) -> dict[str, float]:
-        def value(name: str, **labels: str) -> float:
-            return self._registry.get_sample_value(name, labels or None) or 0.0
+    def _sample(self) -> Counter[str]:
+        def value(name: str, **labels: str) -> int:
+            return int(self._registry.get_sample_value(name, labels or None) or 0)
 
-        return {
-            "clicks": value("strata_clicks_consumed_total"),
-            "users": value("strata_encoder_users_total", outlet="users"),
-            "items": value("strata_encoder_users_total", outlet="items"),
-            "lists": sum(value("strata_lists_published_total", encoded=e) for e in ("true", "false")),
-            "hits": value("strata_hits_total", arm="full"),
-            "attempts": value("strata_hit_attempts_total", arm="full"),
-            "encoded": value("strata_catalogue_items_total", outcome="encoded"),
-            "dead": sum(
+        lists = {name: value("strata_lists_published_total", encoded=name) for name in ("true", "false")}
+        return Counter(
+            clicks=value("strata_clicks_consumed_total"),
+            users=value("strata_encoder_users_total", outlet="users"),
+            items=value("strata_encoder_users_total", outlet="items"),
+            lists=sum(lists.values()),
+            encoded=lists["true"],
+            catalogue=value("strata_catalogue_items_total", outcome="encoded"),
+            hits=value("strata_hits_total", arm="full"),
+            attempts=value("strata_hit_attempts_total", arm="full"),
+            dead=sum(
                 value("strata_dead_letters_total", role=role, stage=stage)
-                for role in ("updater", "catalogue")
+                for role in ("catalogue", "updater", "neighbours", "layers")
                 for stage in ("decode", "validate", "apply")
             ),
-        }
+        )
 
-    # -- what is shown ------------------------------------------------------------------------------------------
+    # -- figures ------------------------------------------------------------------------------------------------
 
-    def _per_second(self, name: str) -> float:
+    def _per_second(self, name: str) -> str:
         (then, before), (now, after) = self._counts[0], self._counts[-1]
-        return (after[name] - before[name]) / max(now - then, 1e-9)
+        return f"{(after[name] - before[name]) / max(now - then, 1e-9):,.0f}"
 
-    def _quantiles(self, values: list[float]) -> str:
-        if not values:
-            return "–"
-        p50, p99 = np.quantile(values, (0.5, 0.99))
-        return f"{p50 * 1000:.0f} ms / {p99 * 1000:.0f} ms"
+    def _live(self, name: str) -> int:
+        return self._counts[-1][1][name] - self._before[name] if self._live_since is not None else 0
 
     def _hit_rate(self) -> str:
-        last = self._counts[-1][1]
-        return f"{last['hits'] / last['attempts']:.1%} of {last['attempts']:,.0f}" if last["attempts"] else "–"
-
-    def render(self) -> RenderableType:
-        """The whole screen."""
-        last = self._counts[-1][1]
-        figures = Table.grid(padding=(0, 2))
-        for name, value in (
-            ("clicks / s", f"{self._per_second('clicks'):,.0f}"),
-            ("users re-encoded / s", f"{self._per_second('users'):,.0f}"),
-            ("lists / s", f"{self._per_second('lists'):,.0f}"),
-            ("click → list, p50 / p99", self._quantiles([fresh for _, fresh, _ in self._freshness])),
-            ("live hit rate", self._hit_rate()),
-            ("dead letters", f"{last['dead']:,.0f}"),
-            ("metrics", self._metrics_url),
-        ):
-            figures.add_row(name, Text(value, style="bold cyan"))
-        bars = Table.grid(padding=(0, 1), expand=True)
-        bars.add_column(width=18)
-        bars.add_column(ratio=1)
-        bars.add_column(justify="right", width=17)
-        stage = "history, at speed" if self._history is None else f"live, {self._rate:.0f} / s"
-        for name, done, total in (
-            ("catalogue encoded", last["encoded"], self._totals["items"]),
-            (stage, self._sent, self._totals["clicks"]),
-        ):
-            bars.add_row(name, ProgressBar(total=total, completed=min(done, total)), f"{done:,.0f} / {total:,}")
-        top = Columns([Panel(figures, title="live"), Panel(self._layer_table(), title="interest layers")], expand=True)
-        return Group(bars, top, Panel(self._user(), title="one user"))
-
-    def _layer_table(self) -> RenderableType:
-        coarse = [info for info in self._layers.values() if info.id.isdigit()]
-        if not coarse:
-            return Text("learning: no layers yet", style="dim")
-        table = Table.grid(padding=(0, 1))
-        for info in sorted(coarse, key=lambda info: -info.size)[:8]:
-            table.add_row(info.id, Text(info.label, overflow="ellipsis", no_wrap=True), f"{info.size:.0%}")
-        return table
-
-    def _user(self) -> RenderableType:
-        if self._shown is None:
-            return Text("waiting for the first list", style="dim")
-        clicks = self._clicks.get(self._shown.user_id, ())
-        last = Text("last clicks: ", style="dim")
-        for click in list(clicks)[:-6:-1]:
-            last.append(f"{_EVENTS.get(click.event, click.event)} ", style="dim")
-            last.append(f"{self._title(click.item_id)}   ", style="bold")
-        return Group(last, list_table(self._shown))
-
-    def _title(self, item_id: str) -> str:
-        return self._titles.get(item_id, item_id)
+        attempts = self._live("attempts")
+        return f"{self._live('hits') / attempts:.1%} of {attempts:,} live clicks" if attempts else "–"
 
     def line(self) -> str:
         """One line, where there is no terminal."""
-        last = self._counts[-1][1]
+        clicks, users, lists, items = (self._per_second(name) for name in _RATES)
         return (
-            f"{time.monotonic() - self._start:4.0f} s  {self._per_second('clicks'):6,.0f} clicks/s  "
-            f"{self._per_second('users'):4,.0f} users re-encoded/s  {self._per_second('lists'):4,.0f} lists/s  "
-            f"click → list p50 / p99 {self._quantiles([fresh for _, fresh, _ in self._freshness])}  "
-            f"hit rate {self._hit_rate()}  {last['encoded']:,.0f} items encoded  "
-            f"{sum(info.id.isdigit() for info in self._layers.values())} layers"
+            f"{time.monotonic() - self._start:4.0f} s: {clicks} clicks/s, {users} users and {items} items encoded/s,"
+            f" {lists} lists/s, click → list p50 / p99 {quantiles([fresh for _, fresh in self._recent])},"
+            f" hit rate {self._hit_rate()}, {len(self._coarse())} layers"
         )
 
-    def summary(self) -> RenderableType:
-        """What there was to see, at the end."""
-        last = self._counts[-1][1] if self._counts else self._sample()
+    def _coarse(self) -> list[LayerInfo]:
+        return sorted((info for info in self._layers.values() if info.id.isdigit()), key=lambda info: -info.size)
+
+    # -- the picture --------------------------------------------------------------------------------------------
+
+    def render(self, width: int, height: int) -> RenderableType:
+        """The whole picture, as large as the terminal allows."""
+        places = max(3, min(10, height - _AROUND - (width < _WIDE)))
+        return Group(
+            self._bars(),
+            self._panels(width),
+            Panel(
+                self._user(width, places),
+                title=where(self._shown) if self._shown else "one user",
+                title_align="left",
+                padding=(0, 1),
+            ),
+        )
+
+    def _bars(self) -> Table:
+        last = self._counts[-1][1]
+        now = time.monotonic()
+        bars = Table.grid(padding=(0, 1), expand=True)
+        bars.add_column(width=9)
+        bars.add_column(ratio=1)
+        bars.add_column(justify="right", width=38)
+        left = max(0.0, self._start + self._seconds - now)
+        live = self._live("clicks")
+        done = 0.0 if self._live_since is None else now - self._live_since
+        history = min(last["clicks"], self._totals["history"])
+        for name, part, whole, told in (
+            ("catalogue", last["catalogue"], self._totals["items"],
+             f"{last['catalogue']:,} of {self._totals['items']:,} items encoded"),
+            ("history", history, self._totals["history"], f"{history:,} past clicks learned from"),
+            ("live", done, done + left, f"{live:,} clicks, {self._rate:.0f} a second; {left:.0f} s left"),
+        ):  # fmt: skip
+            bars.add_row(name, ProgressBar(total=max(whole, 1e-9), completed=min(part, whole)), Text(told, "dim"))
+        return bars
+
+    def _panels(self, width: int) -> Table:
+        figures = Table.grid(padding=(0, 1))
+        clicks, users, lists, items = (self._per_second(name) for name in _RATES)
+        for name, value in (
+            ("clicks / s", clicks),
+            ("users re-encoded / s", users),
+            ("items encoded / s", items),
+            ("lists / s", lists),
+            ("click → list, p50 / p99", quantiles([fresh for _, fresh in self._recent])),
+            ("live hit rate", self._hit_rate()),
+            ("dead letters", f"{self._counts[-1][1]['dead']:,}"),
+            ("metrics", self.metrics_url),
+        ):
+            figures.add_row(name, Text(value, style="bold cyan"))
+        panels = Table.grid(expand=True)
+        panels.add_column(width=min(60, width // 2 + 8))
+        panels.add_column(ratio=1)
+        panels.add_row(
+            Panel(figures, title="now", title_align="left", height=10),
+            Panel(self._layer_table(), title="interest layers", title_align="left", height=10),
+        )
+        return panels
+
+    def _layer_table(self) -> RenderableType:
+        coarse = self._coarse()[:8]
+        if not coarse:
+            return Text("River is still gathering the first profiles", style="dim")
+        table = Table.grid(padding=(0, 1), expand=True)
+        table.add_column(width=2, style="bold")
+        table.add_column(ratio=1, no_wrap=True, style="green")
+        table.add_column(width=8)
+        table.add_column(width=4, justify="right", style="cyan")
+        for info in coarse:
+            bar = ProgressBar(total=coarse[0].size or 1, completed=info.size, width=8, complete_style="cyan")
+            table.add_row(info.id, Text(clean(info.label)), bar, f"{info.size:.0%}")
+        return table
+
+    def _user(self, width: int, places: int) -> RenderableType:
+        made = self._shown
+        if made is None:
+            return Group(Text("waiting for the first live click", style="dim"), *[""] * places)
+        table = list_table(made, places, wrap=False, new=self._new)
+        clicks = self._clicks.get(made.user_id, ())
+        if width < _WIDE:
+            last = Text("last clicks  ", style="dim", no_wrap=True, overflow="ellipsis")
+            for click, hit in list(clicks)[:4]:
+                last.append("✓ " if hit else "", style="not dim bold green")
+                last.append(f"{self._title(click)}  ", style="not dim")
+            return Group(last, table)
+        both = Table.grid(padding=(0, 2), expand=True)
+        both.add_column(ratio=3)
+        both.add_column(ratio=8)
+        both.add_row(self._click_table(list(clicks)[:places]), table)
+        return both
+
+    def _click_table(self, clicks: Sequence[tuple[Click, bool]]) -> Table:
+        table = Table(box=None, expand=True, pad_edge=False, header_style="dim")
+        table.add_column("", width=1, style="bold green")
+        table.add_column("last clicks (✓ was listed)", ratio=1, no_wrap=True)
+        table.add_column("", width=9, justify="right", style="dim", no_wrap=True)
+        for click, hit in clicks:
+            table.add_row("✓" if hit else "", Text(self._title(click)), ago(time.time() - click.ts / 1000))
+        return table
+
+    def _title(self, click: Click) -> str:
+        return clean(self._titles.get(click.item_id, click.item_id))
+
+    def summary(self, *, whole: bool) -> RenderableType:
+        """What there was to see, at the end; ``whole`` where no picture stands above it."""
+        last = self._sample()
+        self._counts.append((time.monotonic(), last))
+        coarse = self._coarse()
+        largest = f"; the largest, {coarse[0].size:.0%} of the activity: {clean(coarse[0].label)}" if coarse else ""
         table = Table.grid(padding=(0, 2))
         for name, value in (
-            ("clicks taken", f"{last['clicks']:,.0f}"),
-            ("lists published", f"{last['lists']:,.0f} ({self._lists[True]:,} re-encoded by BERT)"),
-            ("items encoded", f"{last['encoded']:,.0f} of {self._totals['items']:,}"),
-            ("click → list, live, p50 / p99", self._quantiles(self._live)),
-            ("live hit rate", self._hit_rate()),
-            ("dead letters", f"{last['dead']:,.0f}"),
-            ("metrics were at", self._metrics_url),
+            ("clicks taken", f"{last['clicks']:,}, of them {self._live('clicks'):,} live"),
+            ("lists published", f"{last['lists']:,}, of them {last['encoded']:,} through BERT"),
+            ("items encoded", f"{last['catalogue']:,} of {self._totals['items']:,}"),
+            ("click → list, p50 / p99", f"{quantiles(self._freshness)} (live)"),
+            ("live hit rate", f"{self._hit_rate()} were on an item of the user's published list"),
+            ("interest layers", f"{len(coarse)}{largest}"),
+            ("dead letters", f"{last['dead']:,}"),
+            ("metrics were at", self.metrics_url),
         ):
             table.add_row(name, Text(value, style="bold cyan"))
-        parts: list[RenderableType] = [Panel(table, title="summary")]
-        if self._shown is not None:
-            parts += [self._user()]
+        parts: list[RenderableType] = [Panel(table, title="summary", title_align="left")]
+        if whole and self._shown is not None:
+            parts += [where(self._shown), list_table(self._shown)]
         return Group(*parts)
 
     def close(self) -> None:
         """Stop reading."""
         self._reader.close()
+
+
+def quantiles(seconds: Sequence[float]) -> str:
+    """Median and 99th percentile, in ms."""
+    if not seconds:
+        return "–"
+    p50, p99 = np.quantile(seconds, (0.5, 0.99)) * 1000
+    return f"{p50:,.0f} / {p99:,.0f} ms"
+
+
+def ago(seconds: float) -> str:
+    """How long ago, as one says it."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length or (unit == "min" and seconds >= length):
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{max(0.0, seconds):.0f} s ago"
