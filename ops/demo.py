@@ -8,7 +8,9 @@ output topics and the metrics, as any user of Strata would read them.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -123,7 +125,7 @@ class Demo:
         """Draws on a terminal; elsewhere prints a line now and then."""
         out = self.console
         if out.is_terminal:
-            with Live(console=out, auto_refresh=False, vertical_overflow="crop") as live:
+            with unechoed(), Live(console=out, auto_refresh=False, vertical_overflow="crop") as live:
                 yield lambda: live.update(view.render(out.width, out.height), refresh=True)
             return
         out.print(f"metrics at {view.metrics_url}", highlight=False, soft_wrap=True)
@@ -164,6 +166,24 @@ class Demo:
             pass
         view.goes_live()
         replay_clicks(shop.live, publisher, topics, Pace(rate=rate), stop=over)
+
+
+@contextlib.contextmanager
+def unechoed() -> Iterator[None]:
+    """Keys leave no trace on the terminal: the ``^C`` that ends the demo would shift the picture by a line."""
+    if os.name != "posix" or not sys.stdin.isatty():
+        yield
+        return
+    import termios
+
+    before = termios.tcgetattr(sys.stdin)
+    silent = [*before]
+    silent[3] &= ~termios.ECHO
+    termios.tcsetattr(sys.stdin, termios.TCSANOW, silent)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
 
 
 def suited(settings: Settings) -> Settings:

@@ -30,7 +30,8 @@ def configure(level: str = "info", format: Literal["auto", "console", "json"] = 
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
     ]
     last: list[Any] = (
-        [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        # a plain trace: a pretty one shows local variables, and those are users and what they did
+        [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

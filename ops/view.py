@@ -221,22 +221,23 @@ class View:
         panels.add_column(ratio=1)
         panels.add_row(
             Panel(figures, title="now", title_align="left", height=10),
-            Panel(self._layer_table(), title="interest layers", title_align="left", height=10),
+            Panel(self._layer_table(bars=width >= _WIDE), title="interest layers", title_align="left", height=10),
         )
         return panels
 
-    def _layer_table(self) -> RenderableType:
+    def _layer_table(self, *, bars: bool) -> RenderableType:
         coarse = self._coarse()[:8]
         if not coarse:
             return Text("River is still gathering the first profiles", style="dim")
         table = Table.grid(padding=(0, 1), expand=True)
         table.add_column(width=2, style="bold")
         table.add_column(ratio=1, no_wrap=True, style="green")
-        table.add_column(width=8)
         table.add_column(width=4, justify="right", style="cyan")
         for info in coarse:
-            bar = ProgressBar(total=coarse[0].size or 1, completed=info.size, width=8, complete_style="cyan")
-            table.add_row(info.id, Text(clean(info.label)), bar, f"{info.size:.0%}")
+            row: list[RenderableType] = [info.id, Text(clean(info.label)), f"{info.size:.0%}"]
+            if bars:
+                row.append(ProgressBar(total=coarse[0].size or 1, completed=info.size, width=8, complete_style="cyan"))
+            table.add_row(*row)
         return table
 
     def _user(self, width: int, places: int) -> RenderableType:
