@@ -112,9 +112,7 @@ class Profile:
                 # a plain tuple is written as the struct is, and made three times as fast
                 history=cast(
                     "tuple[HistoryEntry, ...]",
-                    tuple(
-                        zip(map(ids.__getitem__, self.rows), self.times, self.events, self.event_hashes, strict=True)
-                    ),
+                    tuple(zip(named, self.times, self.events, self.event_hashes, strict=True)),
                 ),
                 seen=seen.tobytes(),
                 events=kinds,
