@@ -213,24 +213,20 @@ class LayerLearner:
 
     def _count(self, membership: Membership, clicked: Sequence[tuple[tuple[int, int], ...]]) -> None:
         """Count clicks for the layers that their users are in, and for the coarse ones above."""
-        first, width_fine = 1 + self.settings.width, self.settings.width_fine
-        groups: list[int] = []
-        rows: list[int] = []
-        times: list[int] = []
-        weights: list[float] = []
-        for leaves, parts, fresh in zip(membership.layers.tolist(), membership.weights.tolist(), clicked, strict=True):
-            shares: dict[int, float] = {}
-            for leaf, part in zip(leaves, parts, strict=True):
-                shares[first + leaf] = part
-                above = 1 + leaf // width_fine
-                shares[above] = shares.get(above, 0.0) + part
-            for row, at in fresh:
-                groups += shares
-                weights += shares.values()
-                rows += [row] * len(shares)
-                times += [at] * len(shares)
-        self.counts.add(groups, rows, times, weights)
-        self._dirty.update(groups)
+        clicks = np.array([click for fresh in clicked for click in fresh], np.int64).reshape(-1, 2)
+        if not len(clicks):
+            return
+        users = np.repeat(np.arange(len(clicked)), [len(fresh) for fresh in clicked])
+        layers, weights = membership.layers[users], membership.weights[users]
+        groups = np.concatenate([1 + self.settings.width + layers, 1 + layers // self.settings.width_fine], axis=1)
+        each = groups.shape[1]
+        self.counts.add(
+            groups.ravel(),
+            np.repeat(clicks[:, 0], each),
+            np.repeat(clicks[:, 1], each),
+            np.concatenate([weights, weights], axis=1).ravel(),
+        )
+        self._dirty.update(np.unique(groups).tolist())
 
     def _measure(self, tree: Tree, z: NDArray[np.float32], error: float) -> None:
         """Follow mean, variance and error; on drift take longer steps for a while."""

@@ -12,6 +12,7 @@ HALF_LIVES: Final = (300.0, 1_000.0, 3_000.0, 10_000.0, 50_000.0)
 """Clicks after which a click counts half. No single one serves every stream: a stream of releases wants the shortest
 (HR@10 .337 against .084 with 10,000), a catalogue of classics the longest (design §7)."""
 
+_Numbers = Sequence[int] | NDArray[np.integer]
 _REBASE: Final = 32  # a power of two: rescaling by it changes no bit of a count
 
 
@@ -54,35 +55,35 @@ class DecayedCounts:
         self.totals = np.zeros((len(self.half_lives), len(self.capacities)))
         self.sizes = np.zeros(len(self.capacities), np.int64)
         self.landmarks = np.zeros(len(self.half_lives), np.int64)
-        self._entries: list[dict[int, int]] = [{} for _ in self.capacities]
+        self._entries: dict[int, int] = {}  # group · 2³² + row → entry
 
     def add(
-        self, groups: Sequence[int], rows: Sequence[int], times: Sequence[int], weights: Sequence[float] | None = None
+        self,
+        groups: _Numbers,
+        rows: _Numbers,
+        times: _Numbers,
+        weights: Sequence[float] | NDArray[np.floating] | None = None,
     ) -> None:
         """Count clicks: group, item row, time (in clicks, not falling) and weight (1 by default) of each."""
-        if not groups:
+        if not len(groups):
             return
-        self._advance(times[-1])
+        self._advance(int(times[-1]))
         scaled = self._scaled(times, weights)
-        entries: list[int] = []
+        index = np.asarray(groups, np.int64)
+        keys = (index << 32 | np.asarray(rows, np.int64)).tolist()
         counted = 0
-        for group, row in zip(groups, rows, strict=True):
-            known = self._entries[group]
-            entry = known.get(row)
-            if entry is None:
-                if len(known) == self.capacities[group]:
-                    # what is waiting refers to entries that are about to move
-                    self._count(entries, scaled[:, counted : counted + len(entries)])
-                    counted, entries = counted + len(entries), []
+        if not self._entries.keys() >= set(keys):
+            for i, key in enumerate(keys):
+                if key in self._entries:
+                    continue
+                group = key >> 32
+                if self.sizes[group] == self.capacities[group]:
+                    # entries are about to move and to be judged: count what came before first
+                    self._count(keys[counted:i], scaled[:, counted:i])
+                    counted = i
                     self._drop(group)
-                    known = self._entries[group]
-                entry = int(self.starts[group]) + len(known)
-                known[row] = entry
-                self.rows[entry] = row
-                self.sizes[group] += 1
-            entries.append(entry)
-        self._count(entries, scaled[:, counted:])
-        index = np.asarray(groups)
+                self._enter(group, key)
+        self._count(keys[counted:], scaled[:, counted:])
         for total, amounts in zip(self.totals, scaled, strict=True):
             np.add.at(total, index, amounts)
 
@@ -96,25 +97,41 @@ class DecayedCounts:
     def clear(self, group: int) -> None:
         """Forget all of a group."""
         part = slice(int(self.starts[group]), int(self.starts[group] + self.capacities[group]))
+        self._forget(group, self.rows[part][: self.sizes[group]])
         self.rows[part] = -1
         self.counts[:, part] = 0
         self.totals[:, group] = 0
         self.sizes[group] = 0
-        self._entries[group] = {}
 
     def reindex(self) -> None:
         """Find the entries again after the arrays were replaced (a restore)."""
-        for group, (start, size) in enumerate(zip(self.starts.tolist(), self.sizes.tolist(), strict=True)):
-            rows = self.rows[start : start + size].tolist()
-            self._entries[group] = dict(zip(rows, range(start, start + size), strict=True))
+        self._entries = {}
+        for group in range(len(self.sizes)):
+            self._index(group)
 
-    def _count(self, entries: list[int], scaled: NDArray[np.float64]) -> None:
-        if entries:
-            where = np.asarray(entries)
+    def _index(self, group: int) -> None:
+        start = int(self.starts[group])
+        rows = self.rows[start : start + int(self.sizes[group])]
+        keys = (rows | group << 32).tolist()
+        self._entries.update(zip(keys, range(start, start + len(keys)), strict=True))
+
+    def _forget(self, group: int, rows: NDArray[np.int64]) -> None:
+        for key in (rows | group << 32).tolist():
+            del self._entries[key]
+
+    def _enter(self, group: int, key: int) -> None:
+        entry = int(self.starts[group] + self.sizes[group])
+        self._entries[key] = entry
+        self.rows[entry] = key & 0xFFFFFFFF
+        self.sizes[group] += 1
+
+    def _count(self, keys: list[int], scaled: NDArray[np.float64]) -> None:
+        if keys:
+            where = np.fromiter(map(self._entries.__getitem__, keys), np.intp, len(keys))
             for count, amounts in zip(self.counts, scaled.astype(np.float32), strict=True):
                 np.add.at(count, where, amounts)
 
-    def _scaled(self, times: Sequence[int], weights: Sequence[float] | None) -> NDArray[np.float64]:
+    def _scaled(self, times: _Numbers, weights: Sequence[float] | NDArray[np.floating] | None) -> NDArray[np.float64]:
         """weight · 2^(t / half-life) over the landmark, [half-lives, clicks].
 
         Whole powers of two are applied apart from the rest: the bits are the same whatever the landmark is.
@@ -138,9 +155,10 @@ class DecayedCounts:
         part = slice(start, start + size)
         kept = np.sort(np.argsort(-self.counts[-1, part], kind="stable")[: max(1, size * 3 // 4)])
         end = start + len(kept)
+        self._forget(group, self.rows[part])
         self.rows[start:end] = self.rows[part][kept]
         self.counts[:, start:end] = self.counts[:, part][:, kept]
         self.rows[end : start + size] = -1
         self.counts[:, end : start + size] = 0
         self.sizes[group] = len(kept)
-        self._entries[group] = dict(zip(self.rows[start:end].tolist(), range(start, end), strict=True))
+        self._index(group)

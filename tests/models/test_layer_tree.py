@@ -45,7 +45,9 @@ class StockRiver:
         return [list(river.centers[i].values()) for river in self.fine for i in range(self.width)]
 
 
-@pytest.mark.parametrize(("block", "factor", "steps"), [(64, 1, {}), (64, 4, {}), (256, 4, {"step": 0.05}), (1, 1, {})])
+@pytest.mark.parametrize(
+    ("block", "factor", "steps"), [(64, 1, {}), (64, 4, {}), (256, 1, {"step": 0.2, "step_fine": 0.2}), (1, 1, {})]
+)
 def test_routed_learning_equals_stock_river_label_for_label(
     vectors: np.ndarray, block: int, factor: float, steps: dict[str, float]
 ) -> None:
@@ -56,6 +58,19 @@ def test_routed_learning_equals_stock_river_label_for_label(
     routed = np.concatenate([tree.learn(part[i : i + block])[0] for i in range(0, len(part), block)])
     assert routed.tolist() == [stock.learn(row) for row in part.tolist()]
     assert tree.fine.tolist() == stock.centres()  # bit for bit
+
+
+def test_labels_are_rivers_however_wildly_centres_move() -> None:
+    for seed in range(150):  # long steps in few dimensions: winners change within a block all the time
+        rng = np.random.default_rng(seed)
+        width, dimensions = int(rng.integers(2, 6)), int(rng.integers(1, 4))
+        step = float(rng.choice([0.02, 0.1, 0.3, 0.6]))
+        block = rng.normal(size=(int(rng.integers(5, 40)), dimensions)).astype(np.float32)
+        tree = LayerTree(dimensions, width=width, width_fine=2, step=step, step_fine=step)
+        tree.coarse[:], tree.fine[:] = rng.normal(size=(width, dimensions)), rng.normal(size=(2 * width, dimensions))
+        tree.place_rivers()
+        stock = StockRiver(tree)
+        assert tree.learn(block)[0].tolist() == [stock.learn(row) for row in block.tolist()], seed
 
 
 def test_labels_are_rivers_also_among_equal_centres(vectors: np.ndarray) -> None:

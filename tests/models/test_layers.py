@@ -125,7 +125,7 @@ def test_layers_are_separate_tastes_and_are_called_so(store: ItemStore) -> None:
 
 
 def test_only_layers_with_news_are_published_again(store: ItemStore) -> None:
-    learner = learned(store, 23 * 64)  # whole blocks: nobody waits
+    learner = learned(store, 24 * 64)  # whole blocks, and no look for dead centres in the next one
     learner.snapshot(1)
     one_user = stream(store, 64, seed=4)[0][:1]
     learner.learn(np.repeat(one_user, 64, axis=0), [[3]] * 64)
@@ -154,6 +154,23 @@ def test_drift_lengthens_the_steps_for_a_while_and_resets_nothing(store: ItemSto
     assert steps[0] == steps[-1] == settings.step
     assert learner.counters["seedings"] == 1
     assert (learner.epochs - epochs).sum() < 8
+
+
+def test_a_restart_amid_longer_steps_goes_on_with_them(store: ItemStore) -> None:
+    settings = LayerSettings(seed_at=(512,), drift_vectors=1_280)
+    first = LayerLearner(store, "m", settings)
+    first.learn(*stream(store, 4_000, tastes=range(10)))
+    vectors, clicked = stream(store, 3_000, seed=2, tastes=range(10, 20))
+    at = 0
+    while not first.boosted:
+        first.learn(vectors[at : at + 64], clicked[at : at + 64])
+        at += 64
+    second = LayerLearner(store, "m", settings)
+    second.restore(first.state())
+    for learner in (first, second):
+        learner.learn(vectors[at : at + 640], clicked[at : at + 640])
+        assert learner.boosted
+    assert second.state() == first.state()
 
 
 def test_a_changed_catalogue_is_followed_and_layers_stay_who_they_are() -> None:

@@ -45,6 +45,9 @@ def test_counts_are_the_decayed_sums_and_the_same_bits_however_clicks_are_batche
     whole, parts = filled(clicks, [], [10, 10]), filled(clicks, cuts, [10, 10])
     np.testing.assert_array_equal(whole.counts, parts.counts)
     np.testing.assert_array_equal(whole.totals, parts.totals)
+    tight, tight_parts = filled(clicks, [], [3, 5]), filled(clicks, cuts, [3, 5])
+    np.testing.assert_array_equal(tight.rows, tight_parts.rows)
+    np.testing.assert_array_equal(tight.counts, tight_parts.counts)
     now = at[-1] + 3
     for group in (0, 1):
         rows, counts, totals = whole.group(group, now)
