@@ -119,6 +119,17 @@ def test_the_index_changes_its_ways_when_the_catalogue_outgrows_the_threshold() 
     assert not items.changed
 
 
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_a_replaced_vector_is_found_once_and_where_it_now_is(kind: str) -> None:
+    items, index = filled(1000, kind=kind, exact_below=100)
+    old = items.centred(np.array([5])).copy()
+    put(items, "i5", items.vectors[700])
+    index.sync()
+    near_new = index.near(items.centred(np.array([700])), 20)[0].tolist()
+    assert near_new.count(5) == 1
+    assert 5 not in index.near(old, 20)[0]
+
+
 def test_a_small_change_does_not_rebuild() -> None:
     items, index = filled(2000, exact_below=100)
     put(items, "i3", vectors(1, seed=3)[0])

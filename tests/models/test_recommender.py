@@ -276,6 +276,29 @@ def test_a_catalogue_past_the_threshold_is_ranked_by_the_approximate_index_alike
         assert len(set(a.rows) & set(b.rows)) >= 9
 
 
+def test_nothing_of_one_call_is_left_in_the_next(shop: Shop) -> None:
+    tea = shop.click("tea only", "tea-1", "tea-2")
+    few = RankingConfig(text_candidates=16, co_candidates=16, layer_candidates=9, popular_candidates=2)
+    recommender = Recommender(shop.items, shop.neighbours, ItemIndex(shop.items), shop.view, few)
+    before = recommender.score([tea], NOW)
+    recommender.recommend([shop.click(f"u{i}") for i in range(60)], NOW)
+    after = recommender.score([tea], NOW)
+    np.testing.assert_array_equal(before.candidates.rows, after.candidates.rows)
+    np.testing.assert_array_equal(before.scores, after.scores)
+
+
+def test_an_error_leaves_nothing_behind(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    tea = shop.click("unlucky", "tea-1", "tea-2")
+    before = shop.recommender.score([tea], NOW)
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.recommender.sources, "_mark_layers", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            shop.recommender.recommend([shop.click(f"u{i}") for i in range(9)], NOW)
+    after = shop.recommender.score([tea], NOW)
+    np.testing.assert_array_equal(before.candidates.rows, after.candidates.rows)
+    np.testing.assert_array_equal(before.scores, after.scores)
+
+
 def test_diversity_spreads_a_list(shop: Shop) -> None:
     def spread(strength: float) -> float:
         config = RankingConfig(diversity=strength, diversity_pool=60)
