@@ -79,7 +79,9 @@ class LayerNames:
         rows, counts = own
         names = distinctive(term_weights(self.items, rows.tolist(), counts.tolist()), self._everybody[1])
         near = rows[medoids(z, centre)].tolist()
-        label = _JOIN.join(names) if names else (self.items.titles[near[0]] if near else "")
+        # an item that is not encoded yet has its id for a title
+        titled = next((self.items.titles[row] for row in near if self.items.encoded[row]), "")
+        label = _JOIN.join(names) if names else titled
         name = Name(label, tuple(self.items.ids[row] for row in near))
         self._names[group] = block, name
         return name

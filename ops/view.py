@@ -234,7 +234,11 @@ class View:
         table.add_column(ratio=1, no_wrap=True, style="green")
         table.add_column(width=4, justify="right", style="cyan")
         for info in coarse:
-            row: list[RenderableType] = [info.id, Text(clean(info.label)), f"{info.size:.0%}"]
+            row: list[RenderableType] = [
+                info.id,
+                Text(clean(info.label) or "its items have no titles yet"),
+                f"{info.size:.0%}",
+            ]
             if bars:
                 row.append(ProgressBar(total=coarse[0].size or 1, completed=info.size, width=8, complete_style="cyan"))
             table.add_row(*row)
