@@ -129,7 +129,7 @@ def list_table(made: Recommendation, rows: int | None = None, *, wrap: bool = Tr
     """
     table = Table(box=box.SIMPLE_HEAD if wrap else None, expand=True, pad_edge=False, header_style="dim")
     table.add_column("#", justify="right", style="dim", width=2)
-    table.add_column("refreshed list (● new in it)" if new else "item", ratio=4, no_wrap=not wrap)
+    table.add_column("refreshed list (● new)" if new else "item", ratio=4, no_wrap=not wrap)
     table.add_column("score", justify="right", width=5, style="cyan")
     table.add_column("why", ratio=6, no_wrap=not wrap)
     for place, item in enumerate(made.items[:rows], 1):

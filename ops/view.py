@@ -257,16 +257,16 @@ class View:
                 last.append(f"{self._title(click)}  ", style="not dim")
             return Group(last, table)
         both = Table.grid(padding=(0, 2), expand=True)
-        both.add_column(ratio=3)
-        both.add_column(ratio=8)
+        both.add_column(ratio=4)
+        both.add_column(ratio=9)
         both.add_row(self._click_table(list(clicks)[:places]), table)
         return both
 
     def _click_table(self, clicks: Sequence[tuple[Click, bool]]) -> Table:
         table = Table(box=None, expand=True, pad_edge=False, header_style="dim")
         table.add_column("", width=1, style="bold green")
-        table.add_column("last clicks (✓ was listed)", ratio=1, no_wrap=True)
-        table.add_column("", width=9, justify="right", style="dim", no_wrap=True)
+        table.add_column("clicks (✓ was listed)", ratio=1, no_wrap=True)
+        table.add_column("ago", width=6, justify="right", style="dim", no_wrap=True)
         for click, hit in clicks:
             table.add_row("✓" if hit else "", Text(self._title(click)), ago(time.time() - click.ts / 1000))
         return table
@@ -311,8 +311,8 @@ def quantiles(seconds: Sequence[float]) -> str:
 
 
 def ago(seconds: float) -> str:
-    """How long ago, as one says it."""
+    """How long ago, in the largest unit that says something."""
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * length or (unit == "min" and seconds >= length):
-            return f"{seconds / length:.0f} {unit} ago"
-    return f"{max(0.0, seconds):.0f} s ago"
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
