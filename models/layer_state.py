@@ -58,9 +58,9 @@ def save(learner: LayerLearner) -> LayerState:
         seeds=learner.seeds.astype("<f2").tobytes(),
         waiting=learner.waiting.astype("<f4").tobytes(),
         waiting_clicks=tuple(tuple((used[row], at) for row, at in fresh) for fresh in clicks),
-        count_sizes=counts.sizes.astype("<i8").tobytes(),
+        count_sizes=tuple(counts.sizes),
         count_items=where.tobytes(),
-        counts=counts.counts[:, entries].astype("<f4").tobytes(),
+        counts=counts.counts[entries].astype("<f4").tobytes(),
         totals=counts.totals.astype("<f8").tobytes(),
         landmarks=tuple(counts.landmarks.tolist()),
     )
@@ -93,10 +93,12 @@ def _load(learner: LayerLearner, record: LayerState) -> None:
     s, d = learner.settings, learner.items.dimension
     rows = np.array([learner.items.row(item_id) for item_id in record.items], np.int64)
     counts = learner.new_counts()
-    counts.sizes = np.frombuffer(record.count_sizes, "<i8").copy()
+    counts.sizes = list(record.count_sizes)
+    if any(not 0 <= size <= most for size, most in zip(counts.sizes, counts.capacities, strict=True)):
+        raise ValueError("a group holds more items than it can")
     entries = _entries(counts)
     counts.rows[entries] = rows[np.frombuffer(record.count_items, "<i4")]
-    counts.counts[:, entries] = np.frombuffer(record.counts, "<f4").reshape(len(s.half_lives), len(entries))
+    counts.counts[entries] = np.frombuffer(record.counts, "<f4").reshape(len(entries), len(s.half_lives))
     counts.totals = np.frombuffer(record.totals, "<f8").reshape(len(s.half_lives), learner.groups).copy()
     counts.landmarks = np.array(record.landmarks, np.int64)
     counts.reindex()
@@ -129,5 +131,5 @@ def _load(learner: LayerLearner, record: LayerState) -> None:
 
 def _entries(counts: DecayedCounts) -> NDArray[np.int64]:
     """Where the counted items stand, group by group."""
-    starts, sizes = counts.starts.tolist(), counts.sizes.tolist()
-    return np.concatenate([np.arange(start, start + size) for start, size in zip(starts, sizes, strict=True)])
+    parts = zip(counts.starts, counts.sizes, strict=True)
+    return np.concatenate([np.arange(start, start + size) for start, size in parts])

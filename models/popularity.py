@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 import numpy as np
@@ -37,8 +38,8 @@ class DecayedCounts:
     ----------
     rows : int64 [sum of capacities]
         Item row of each entry; a group's entries lie together, ``sizes[g]`` of them from ``starts[g]`` on.
-    counts : float32 [half-lives, sum of capacities]
-        Relative to ``landmarks``.
+    counts : float32 [sum of capacities, half-lives]
+        Relative to ``landmarks``. An entry's numbers lie together: a click touches one cache line, not five.
     totals : float64 [half-lives, groups]
         Sums over all clicks of a group, dropped items included; relative to ``landmarks``.
     landmarks : int64 [half-lives]
@@ -46,14 +47,13 @@ class DecayedCounts:
     """
 
     def __init__(self, capacities: Sequence[int], half_lives: Sequence[float] = HALF_LIVES) -> None:
-        self.capacities = np.asarray(capacities, np.int64)
+        self.capacities = list(capacities)
         self.half_lives = np.asarray(half_lives, np.float64)
-        self.starts = np.concatenate([[0], np.cumsum(self.capacities)[:-1]])
-        entries = int(self.capacities.sum())
+        *self.starts, entries = accumulate(self.capacities, initial=0)
         self.rows = np.full(entries, -1, np.int64)
-        self.counts = np.zeros((len(self.half_lives), entries), np.float32)
+        self.counts = np.zeros((entries, len(self.half_lives)), np.float32)
         self.totals = np.zeros((len(self.half_lives), len(self.capacities)))
-        self.sizes = np.zeros(len(self.capacities), np.int64)
+        self.sizes = [0] * len(self.capacities)
         self.landmarks = np.zeros(len(self.half_lives), np.int64)
         self._entries: dict[int, int] = {}  # group · 2³² + row → entry
 
@@ -89,17 +89,17 @@ class DecayedCounts:
 
     def group(self, group: int, time: int) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float64]]:
         """A group at a time: item rows [n], their counts float32 [half-lives, n], totals float64 [half-lives]."""
-        part = slice(int(self.starts[group]), int(self.starts[group] + self.sizes[group]))
+        part = slice(self.starts[group], self.starts[group] + self.sizes[group])
         aged = np.exp2(self.landmarks - time / self.half_lives)
-        counts: NDArray[np.float32] = (self.counts[:, part] * aged[:, None]).astype(np.float32)
+        counts: NDArray[np.float32] = (self.counts[part].T * aged[:, None]).astype(np.float32)
         return self.rows[part], counts, self.totals[:, group] * aged
 
     def clear(self, group: int) -> None:
         """Forget all of a group."""
-        part = slice(int(self.starts[group]), int(self.starts[group] + self.capacities[group]))
-        self._forget(group, self.rows[part][: self.sizes[group]])
+        part = slice(self.starts[group], self.starts[group] + self.sizes[group])
+        self._forget(group, self.rows[part])
         self.rows[part] = -1
-        self.counts[:, part] = 0
+        self.counts[part] = 0
         self.totals[:, group] = 0
         self.sizes[group] = 0
 
@@ -110,8 +110,8 @@ class DecayedCounts:
             self._index(group)
 
     def _index(self, group: int) -> None:
-        start = int(self.starts[group])
-        rows = self.rows[start : start + int(self.sizes[group])]
+        start = self.starts[group]
+        rows = self.rows[start : start + self.sizes[group]]
         keys = (rows | group << 32).tolist()
         self._entries.update(zip(keys, range(start, start + len(keys)), strict=True))
 
@@ -120,16 +120,17 @@ class DecayedCounts:
             del self._entries[key]
 
     def _enter(self, group: int, key: int) -> None:
-        entry = int(self.starts[group] + self.sizes[group])
+        entry = self.starts[group] + self.sizes[group]
         self._entries[key] = entry
         self.rows[entry] = key & 0xFFFFFFFF
         self.sizes[group] += 1
 
     def _count(self, keys: list[int], scaled: NDArray[np.float64]) -> None:
         if keys:
-            where = np.fromiter(map(self._entries.__getitem__, keys), np.intp, len(keys))
-            for count, amounts in zip(self.counts, scaled.astype(np.float32), strict=True):
-                np.add.at(count, where, amounts)
+            entries = np.fromiter(map(self._entries.__getitem__, keys), np.intp, len(keys))
+            n = len(self.half_lives)
+            where = (entries * n)[:, None] + np.arange(n)
+            np.add.at(self.counts.reshape(-1), where.ravel(), scaled.T.astype(np.float32).ravel())
 
     def _scaled(self, times: _Numbers, weights: Sequence[float] | NDArray[np.floating] | None) -> NDArray[np.float64]:
         """weight · 2^(t / half-life) over the landmark, [half-lives, clicks].
@@ -146,19 +147,19 @@ class DecayedCounts:
         for h, landmark in enumerate((time / self.half_lives).astype(int) // _REBASE * _REBASE):
             if landmark > self.landmarks[h]:
                 by = int(self.landmarks[h] - landmark)
-                self.counts[h] = np.ldexp(self.counts[h], by)
+                self.counts[:, h] = np.ldexp(self.counts[:, h], by)
                 self.totals[h] = np.ldexp(self.totals[h], by)
                 self.landmarks[h] = landmark
 
     def _drop(self, group: int) -> None:
-        start, size = int(self.starts[group]), int(self.sizes[group])
+        start, size = self.starts[group], self.sizes[group]
         part = slice(start, start + size)
-        kept = np.sort(np.argsort(-self.counts[-1, part], kind="stable")[: max(1, size * 3 // 4)])
+        kept = np.sort(np.argsort(-self.counts[part, -1], kind="stable")[: max(1, size * 3 // 4)])
         end = start + len(kept)
         self._forget(group, self.rows[part])
         self.rows[start:end] = self.rows[part][kept]
-        self.counts[:, start:end] = self.counts[:, part][:, kept]
+        self.counts[start:end] = self.counts[part][kept]
         self.rows[end : start + size] = -1
-        self.counts[:, end : start + size] = 0
+        self.counts[end : start + size] = 0
         self.sizes[group] = len(kept)
         self._index(group)

@@ -190,12 +190,12 @@ class LayerState(Struct, frozen=True, kw_only=True):
     waiting_clicks: tuple[tuple[tuple[int, int], ...], ...]
     """Their clicks, (item, time) each; those of ``seeds`` come first until the tree stands."""
     # counts by layer; the order of groups is root, coarse, fine
-    count_sizes: bytes
-    """int64 [groups]: items of each group."""
+    count_sizes: tuple[int, ...]
+    """Items of each group."""
     count_items: bytes
     """int32: the groups' items, one group after the other."""
     counts: bytes
-    """float32 [half-lives, items]."""
+    """float32 [items, half-lives]."""
     totals: bytes
     """float64 [half-lives, groups]."""
     landmarks: tuple[int, ...]

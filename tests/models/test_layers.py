@@ -71,6 +71,7 @@ def test_bytes_that_are_no_state_are_refused_and_change_nothing(store: ItemStore
         encode(msgspec.structs.replace(record, basis=record.basis[:-4])),
         encode(msgspec.structs.replace(record, counts=record.counts[:-4])),
         encode(msgspec.structs.replace(record, items=record.items[:2])),
+        encode(msgspec.structs.replace(record, count_sizes=(10**6, *record.count_sizes[1:]))),
         encode(msgspec.structs.replace(record, centres=(record.centres[0], record.centres[1][:-8]))),
     ):
         with pytest.raises(InvalidEvent):
