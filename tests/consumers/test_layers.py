@@ -141,11 +141,12 @@ def test_what_is_no_profile_is_diverted_and_an_erased_one_skipped(
     stream: Topic, names: Topics, diversion: Diversion, metrics: Metrics
 ) -> None:
     life = Life(stream, names, diversion, metrics)
-    bad = [b"nonsense", profile(half(np.ones(3)), "i1")]
-    records = [Record(names.profiles, 0, i, 0, b"u", value) for i, value in enumerate([*bad, None])]
-    nan = Record(names.profiles, 0, 3, 0, b"u", profile(half(np.full(D, np.nan)), "i1"))
-    assert life.role.submit([*records, nan]) == 4
+    another_model, nan = profile(half(np.ones(3)), "i1"), profile(half(np.full(D, np.nan)), "i1")
+    values = [b"nonsense", None, another_model, nan]
+    records = [Record(names.profiles, 0, i, 0, b"u", value) for i, value in enumerate(values)]
+    assert life.role.submit(records) == 4
     assert life.learner.refused == 1
+    assert life.learner.clicks == 2, "a click counts whatever became of its vector"
     work = life.role.poll(200.0)
     assert work is not None
-    assert [m.value for m in by_topic(list(work.messages), names.dead_letters)] == bad
+    assert [m.value for m in by_topic(list(work.messages), names.dead_letters)] == [b"nonsense"]
