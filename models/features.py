@@ -106,8 +106,9 @@ def shared(popularity: NDArray[np.float32], counts: NDArray[np.float32]) -> NDAr
 def log_form(ratio: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     """log(1 + 1000 · ratio) / 3."""
     np.multiply(ratio, 1000, out=out)
-    np.log1p(out, out=out)
-    out /= 3
+    out += 1
+    np.log(out, out=out)  # vectorised, which log1p is not
+    out *= 1 / 3
 
 
 def rank_form(ratio: NDArray[np.float32], out: NDArray[np.float32]) -> None:

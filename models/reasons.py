@@ -78,13 +78,15 @@ def _strongest(gains: NDArray[np.float32], rows: NDArray[np.int64]) -> list[list
     return [[[row for row in dict.fromkeys(of_item) if row >= 0] for of_item in of_user] for of_user in best.tolist()]
 
 
-def sentence(parts: Sequence[float], because: Sequence[str], event: str, layer: str) -> str:
+def sentence(total: float, parts: Sequence[float], because: Sequence[str], event: str, layer: str) -> str:
     """One sentence for one item.
 
     Parameters
     ----------
+    total
+        The score.
     parts
-        What each of :data:`~models.features.PARTS` adds to the score.
+        What each of :data:`~models.features.PARTS` adds to it.
     because
         Titles of the clicks that it follows from, the strongest first, at most two.
     event
@@ -92,7 +94,6 @@ def sentence(parts: Sequence[float], because: Sequence[str], event: str, layer: 
     layer
         Label of the user's layer, empty where he is in none.
     """
-    total = sum(parts)
     by_layer = layer and parts[_LAYER] >= 0.1 * total
     if because:
         named = short(because[0])

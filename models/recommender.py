@@ -44,9 +44,9 @@ class RankedList:
     rows : list[int]
         Item rows, best first; shorter than asked where little is on offer.
     scores : list[float]
-        features · weights; not always falling, since diversity reorders.
+        features · weights, to four places; not always falling, since diversity reorders.
     parts : list[list[float]]
-        For each item what each of :data:`~models.features.PARTS` adds; they sum up to the score.
+        For each item what each of :data:`~models.features.PARTS` adds, to four places; they sum up to the score.
     because : list[list[int]]
         For each item the rows of the clicks that raise it, the strongest first.
     layer, label : str
@@ -192,19 +192,19 @@ class Recommender:
         return self._score(profiles, Histories.of(profiles), *self._places(profiles), now_ms, n)
 
     def ranked_items(self, ranked: RankedList, profile: Profile) -> tuple[RankedItem, ...]:
-        """A list as it is published: titles, and each item's reason; rounded parts add up to the rounded score."""
-        ids, titles = self.items.ids, self.items.titles
+        """A list as it is published: titles, and each item's reason."""
+        ids, titles, encoded = self.items.ids, self.items.titles, self.items.encoded
         events = dict(zip(profile.rows, profile.events, strict=True))
         out = []
-        for row, values, causes in zip(ranked.rows, ranked.parts, ranked.because, strict=True):
+        for row, total, values, causes in zip(ranked.rows, ranked.scores, ranked.parts, ranked.because, strict=True):
             parts = dict(zip(PARTS, values, strict=True))
             # an item that is not encoded yet has its id for a title, which says nothing to anybody
-            named = [cause for cause in causes if self.items.encoded[cause]]
+            named = [cause for cause in causes if encoded[cause]]
             event = events[named[0]] if named else ""
             told = list(dict.fromkeys(titles[cause] for cause in named))[:2]  # two pack sizes may share a title
-            text = sentence(values, told, event, ranked.label)
+            text = sentence(total, values, told, event, ranked.label)
             reason = Reason(text, tuple([ids[cause] for cause in causes]), parts)
-            out.append(RankedItem(ids[row], titles[row], round(sum(values), 4), reason))
+            out.append(RankedItem(ids[row], titles[row], total, reason))
         return tuple(out)
 
     def _chunk(self, profiles: Sequence[Profile], now_ms: int, n: int) -> list[RankedList]:
@@ -226,7 +226,7 @@ class Recommender:
             split = len(PERSONAL)
             mine = np.take_along_axis(scored.personal, chosen[:, None, :], axis=2) * weights[:, :split, None]
             parts = np.matmul(mine.transpose(0, 2, 1), TO_PARTS[:split])
-            parts += np.matmul(scored.shared.T[picked] * weights[:, None, split:], TO_PARTS[split:])
+            parts += np.matmul(scored.shared[:, picked].transpose(1, 2, 0) * weights[:, None, split:], TO_PARTS[split:])
             causes = because(self.items, self.neighbours, histories, vectors, picked, parts)
             return self._lists(profiles, membership, picked, listed, parts, causes)
 
@@ -241,7 +241,8 @@ class Recommender:
     ) -> list[RankedList]:
         sizes = np.isfinite(listed).sum(axis=1).tolist()
         own = [-1] * len(profiles) if membership is None else membership.layers[:, 0].tolist()
-        rounded = parts.astype(np.float64).round(4).tolist()
+        rounded = parts.astype(np.float64).round(4)
+        sums, rounded = rounded.sum(axis=2).round(4).tolist(), rounded.tolist()
         lists = []
         for user, (profile, size, layer) in enumerate(zip(profiles, sizes, own, strict=True)):
             profile.layer = label = ""
@@ -251,7 +252,7 @@ class Recommender:
             lists.append(
                 RankedList(
                     picked[user, :size].tolist(),
-                    listed[user, :size].tolist(),
+                    sums[user][:size],
                     rounded[user][:size],
                     causes[user][:size],
                     profile.layer,

@@ -9,6 +9,7 @@ not in it.
 from __future__ import annotations
 
 import argparse
+import gc
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -143,6 +144,15 @@ def measure(system: System, clicks: Sequence[Click], batch: int, rounds: int = 1
     return out
 
 
+def _product_us(system: System, users: int = 64, rounds: int = 50) -> float:
+    """CPU time of a user's row of the product with all items, µs."""
+    vectors = system.items.centred(np.arange(users)).copy()
+    start = time.thread_time()
+    for _ in range(rounds):
+        system.recommender.index.scores(vectors)
+    return (time.thread_time() - start) / rounds / users * 1e6
+
+
 ORDER: Final = (
     "decode",
     "apply",
@@ -175,13 +185,18 @@ def report(data: str | None = None, batches: Sequence[int] = (64, 256)) -> str:
             system.config,
             time.thread_time,
         )
+        gc.collect()
+        gc.freeze()  # or each full collection walks through all of torch, at the cost of 100 µs an event
         runs = [measure(system, clicks, batch) for batch in batches]
+        product = _product_us(system)
+        rate = 2 * len(system.items) * system.items.dimension / product / 1e3
     lines = [
         "## Updater without the encoder",
         "",
         f"CPU time of one thread an event, µs, by stage; {Path(name).name}, {len(system.items):,} items, after the "
-        f"first {LEARN:,} clicks; users in a batch in the head. Target: at most {TARGET_US:.0f} µs, Kafka included. {cpu()}. "
-        "`python -m ops.bench.updater`",
+        f"first {LEARN:,} clicks; in the head the users in a batch. Target: at most {TARGET_US:.0f} µs, Kafka included."
+        f" {cpu()}. How busy the machine was: the product of the users' vectors with all items, part of the candidates, "
+        f"took {product:.0f} µs a user at {rate:.0f} GFLOP/s. `python -m ops.bench.updater`",
         "",
         "| stage | " + " | ".join(str(run.batch) for run in runs) + " |",
         "|---|" + "--:|" * len(runs),
