@@ -195,8 +195,8 @@ def report(data: str | None = None, batches: Sequence[int] = (64, 256)) -> str:
         "",
         f"CPU time of one thread an event, µs, by stage; {Path(name).name}, {len(system.items):,} items, after the "
         f"first {LEARN:,} clicks; in the head the users in a batch. Target: at most {TARGET_US:.0f} µs, Kafka included."
-        f" {cpu()}. How busy the machine was: the product of the users' vectors with all items, part of the candidates, "
-        f"took {product:.0f} µs a user at {rate:.0f} GFLOP/s. `python -m ops.bench.updater`",
+        f" {cpu()}. How busy the machine was: the product of the users' vectors with all items, part of the "
+        f"candidates, took {product:.0f} µs a user at {rate:.0f} GFLOP/s. `python -m ops.bench.updater`",
         "",
         "| stage | " + " | ".join(str(run.batch) for run in runs) + " |",
         "|---|" + "--:|" * len(runs),
