@@ -40,6 +40,7 @@ from pydantic_settings import (
 
 from models.errors import ConfigurationError
 from models.events import Limits
+from models.text import ItemText
 from models.weights import DEFAULT_MODEL
 from producers.connection import Connection, Mechanism, Protocol
 from producers.dead_letters import DeadLetterLimits
@@ -186,6 +187,15 @@ class Settings(BaseSettings):
         """``STRATA_THREADS=`` leaves it open, as the description of such a setting says."""
         name = info.field_name
         return None if value == "" and name and cls.model_fields[name].default is None else value
+
+    @field_validator("item_text", "history_text")
+    @classmethod
+    def _template(cls, value: str) -> str:
+        try:
+            ItemText(value)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
+        return value
 
     @model_validator(mode="after")
     def _security(self) -> Self:
@@ -397,7 +407,8 @@ def _name(location: tuple[int | str, ...]) -> str:
 
 
 def _wrong(name: str, message: str) -> str:
-    return f"{name}: {message}" if name else message.removeprefix("Value error, ")
+    said = message.removeprefix("Value error, ")
+    return f"{name}: {said}" if name else said
 
 
 def _meaning(field: FieldInfo) -> str:

@@ -98,6 +98,7 @@ def test_other_programs_variables_are_none_of_our_business(monkeypatch: pytest.M
         ("STRATA_REPEAT_AFTER", "purchase=1", 'STRATA_REPEAT_AFTER: .*{"purchase": 86400}'),
         ("STRATA_REPEAT_AFTER", '{"purchase": -1}', "STRATA_REPEAT_AFTER: .*greater than or equal to 0"),
         ("STRATA_KAFKA_CA", "/no/such.pem", "STRATA_KAFKA_CA: .*does not point to a file"),
+        ("STRATA_ITEM_TEXT", "{name}", r"STRATA_ITEM_TEXT: .*'name'.*the fields are \{title\}"),
         ("STRATA_CATALOGUE_SHARE", "1", "STRATA_CATALOGUE_SHARE: .*less than 1"),
         ("STRATA_KAFKA_USERNAME", "strata", "a SASL login is set, but STRATA_KAFKA_SECURITY=PLAINTEXT uses none"),
         ("STRATA_KAFKA_SECURITY", "SASL_SSL", "SASL needs STRATA_KAFKA_USERNAME and STRATA_KAFKA_PASSWORD"),
@@ -199,6 +200,7 @@ REACHES: dict[str, Reach] = {
     "group": ({"group": "g"}, lambda s: s.updater_group.group, "g"),
     "instance": ({"instance": "i"}, lambda s: s.updater_group.instance, "i"),
     "session_timeout_s": ({"session_timeout_s": 12}, lambda s: s.updater_group.session_timeout_s, 12),
+    "assignment": ({"assignment": "range"}, lambda s: s.updater_group.assignment, "range"),
     "first_start": ({"first_start": "latest"}, lambda s: s.updater_group.first_start, "latest"),
     "topic_prefix": ({"topic_prefix": "p."}, lambda s: s.topics.vectors, "p.vectors"),
     "topic_items": ({"topic_items": "shop"}, lambda s: s.topics.items, "shop"),
@@ -258,8 +260,12 @@ IN_THE_COMMANDS = {"broker_port", "log_level", "log_format"}
 """tests/ops/test_cli.py runs the commands with them."""
 
 
+IN_THE_DELIVERY = {"delivery", "transaction_timeout_s"}
+"""tests/ops/test_delivery.py."""
+
+
 def test_the_tables_of_this_test_know_every_setting() -> None:
-    assert REACHES.keys() | IN_THE_PROCESS.keys() | IN_THE_COMMANDS == Settings.model_fields.keys()
+    assert REACHES.keys() | IN_THE_PROCESS.keys() | IN_THE_COMMANDS | IN_THE_DELIVERY == Settings.model_fields.keys()
 
 
 @pytest.mark.parametrize("name", REACHES)
