@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import threading
@@ -12,6 +13,7 @@ from typing import Final
 
 import faiss
 from prometheus_client import CollectorRegistry
+from threadpoolctl import threadpool_limits
 
 from consumers.catalogue import Catalogue
 from consumers.delivery import AtLeastOnce
@@ -102,6 +104,7 @@ class Process:
         )
         self.probes.start()
         faiss.omp_set_num_threads(1)  # the cores are the encoder's
+        threadpool_limits(1, user_api="blas")
         if {"catalogue", "updater"}.intersection(self.roles):
             self._queue = EncodeQueue(self.encoder)
         settings.topics.ensure(self.connection, create=settings.create_topics)
@@ -112,6 +115,8 @@ class Process:
             "layers": self._layers,
         }
         self._loops = [make[role]() for role in self.roles]
+        gc.collect()
+        gc.freeze()  # torch and its kin stay: without this every full collection walks all of them
         if self._queue is not None:
             self._queue.start()
         self._monitor = threading.Thread(target=self._watch, name="monitor", daemon=True)
