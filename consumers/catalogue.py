@@ -283,6 +283,16 @@ class Catalogue:
     def published(self, work: Work) -> None:
         """Nothing is committed, so nothing is left to do."""
 
+    def refused(self, work: Work, refused: Sequence[tuple[Message, str]]) -> Work | None:
+        """See :class:`~consumers.stage.Stage`. An item without a vector is not offered; its message stays."""
+        if any(message.topic != self._topics.vectors for message, _ in refused):
+            return None
+        gone = {message.key for message, _ in refused}
+        for key in gone:
+            self._known.pop((key or b"").decode(), None)
+        self._metrics.items.labels("failed").inc(len(gone))
+        return Work([message for message in work.messages if message.key not in gone], work.offsets)
+
     def idle(self) -> bool:
         """See :class:`~consumers.stage.Stage`."""
         return not self._encoding and not self._messages and not self._diversion

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 
-from consumers.client import Record
+from consumers.client import Partition, Record
 from consumers.metrics import Metrics
 from models.errors import InvalidEvent
-from producers.dead_letters import DeadLetterLimits, dead_letter
+from producers.dead_letters import DeadLetterLimits, dead_letter, stage_of
 from producers.publisher import Message
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class Diversion:
         self._topic = topic
         self._limits = limits
         self._metrics = metrics
-        self._waiting: list[Message] = []
+        self._waiting: list[tuple[Partition, int, Message]] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -51,29 +52,45 @@ class Diversion:
             If too many are diverted: the role stops, and the offset is not committed.
         """
         self._metrics.consumed.labels(self._role).inc()
-        stage = error.stage if isinstance(error, InvalidEvent) else "apply"
+        stage = stage_of(error)
         self._metrics.dead_letters.labels(self._role, stage).inc()
         where = f"{record.topic}-{record.partition} offset {record.offset}"
         if isinstance(error, InvalidEvent):
             log.warning("%s: diverted %s: %s", self._role, where, error.reason)
         else:  # a fault of ours: the trace tells where, and the message stays available for a second try
             log.error("%s: diverted %s", self._role, where, exc_info=error)
-        self._waiting.append(
-            dead_letter(
-                record.topic,
-                record.partition,
-                record.offset,
-                record.timestamp,
-                record.key,
-                record.value,
-                record.headers,
-                error,
-                self._topic,
-            )
+        letter = dead_letter(
+            record.topic,
+            record.partition,
+            record.offset,
+            record.timestamp,
+            record.key,
+            record.value,
+            record.headers,
+            error,
+            self._topic,
         )
+        self._waiting.append(((record.topic, record.partition), record.offset, letter))
         self._limits.observe(dead=True)
 
-    def take(self) -> list[Message]:
-        """The dead letters collected since the last call."""
-        waiting, self._waiting = self._waiting, []
-        return waiting
+    def take(self, below: Mapping[Partition, int] | None = None) -> list[Message]:
+        """The dead letters collected since the last call.
+
+        Parameters
+        ----------
+        below
+            Only those of offsets below these: what is committed together with a dead letter then covers it, and no
+            crash in between makes it come twice.
+        """
+        taken = [
+            letter for partition, offset, letter in self._waiting if below is None or offset < below.get(partition, 0)
+        ]
+        self._waiting = [
+            waiting for waiting in self._waiting if below is not None and waiting[1] >= below.get(waiting[0], 0)
+        ]
+        return taken
+
+    def forget(self, partitions: Iterable[Partition]) -> None:
+        """Drop the dead letters of these partitions: whoever owns them now diverts the messages again."""
+        gone = set(partitions)
+        self._waiting = [waiting for waiting in self._waiting if waiting[0] not in gone]

@@ -30,7 +30,15 @@ from kafka.errors import (
 
 from consumers.client import GroupConfig, Partition, Rebalance, Record, rolled_back
 from producers.connection import Connection
-from producers.errors import BrokerError, CommitFailed, CommitRefused, LogRolledBack, OffsetsExpired, TopicMissing
+from producers.errors import (
+    BrokerError,
+    CommitFailed,
+    CommitRefused,
+    LogRolledBack,
+    OffsetsExpired,
+    TopicMissing,
+    TransactionAborted,
+)
 
 log = logging.getLogger(__name__)
 
@@ -264,9 +272,22 @@ class KafkaConsumerClient:
         """See :class:`Consumer`."""
         return self._group is None or self._consumer.group_metadata().state == "<stable>"
 
-    def group_metadata(self) -> Any:
-        """kafka-python's snapshot of the membership, for ``send_offsets_to_transaction`` (KIP-447)."""
-        return self._consumer.group_metadata()
+    def membership(self) -> Any:
+        """kafka-python's snapshot of the membership, for ``send_offsets_to_transaction`` (KIP-447).
+
+        It is the newest generation, and the loop may not have heard yet which partitions that took away. Whatever was
+        taken away is queued before another member can have it, so with nothing queued the generation covers them all.
+
+        Raises
+        ------
+        TransactionAborted
+            The loop has to hear of a rebalance first.
+        """
+        membership = self._consumer.group_metadata()
+        with self._lock:
+            if self._events:
+                raise TransactionAborted("the group has moved on")
+        return membership
 
     def close(self) -> None:
         """See :class:`Consumer`."""

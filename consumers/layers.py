@@ -173,6 +173,10 @@ class LayersRole:
     def published(self, work: Work) -> None:
         """The checkpoint carries the offsets."""
 
+    def refused(self, work: Work, refused: Sequence[tuple[Message, str]]) -> Work | None:
+        """See :class:`~consumers.stage.Stage`. Readers need every one of these messages."""
+        return None
+
     def idle(self) -> bool:
         """See :class:`~consumers.stage.Stage`. What came after the last checkpoint is learned again after a restart."""
         return True

@@ -58,6 +58,8 @@ class Made(NamedTuple):
     encoded: bool
     """Whether BERT has read all that is in it."""
     layer_before: str
+    published: bytes | None
+    """His record as it was published before."""
 
 
 class ListMaker:
@@ -136,4 +138,5 @@ class ListMaker:
         if owed is None or owed.changed:
             record = profile.record(self._recommender.items, now_ms)
             messages.append(Message(self._topics.profiles, key, record, partition))
-        return Made(one, profile, tuple(messages), record, tuple(ranked.rows), encoded, layer_before)
+        published = one.shard.published(one.user_id)
+        return Made(one, profile, tuple(messages), record, tuple(ranked.rows), encoded, layer_before, published)

@@ -21,7 +21,7 @@ from consumers.client import Consumer, Partition, Record, rolled_back
 from consumers.delivery import Delivery
 from consumers.metrics import Metrics
 from consumers.stage import Stage, Work
-from producers.errors import CommitFailed, GroupJoinTimeout, LogRolledBack, PublishFailed
+from producers.errors import CommitFailed, GroupJoinTimeout, LogRolledBack, PublishFailed, TransactionAborted
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +94,8 @@ class Loop:
         self._unchecked: dict[Partition, int] = {}
         self._uncommitted: dict[Partition, int] = {}
         self._uncommitted_since = 0.0
+        self._suspended: frozenset[Partition] = frozenset()
+        self._aborted_since: float | None = None
         self._unjoined_since: float | None = clock()
         self._moved_at = clock()
         self._patience = config.stuck_s
@@ -200,6 +202,7 @@ class Loop:
                 self._assigned(event.partitions)
             else:
                 self._revoked(event.partitions, event.kind)
+        self._take_up()
         self._await_join()
 
     def _assigned(self, partitions: frozenset[Partition]) -> None:
@@ -207,9 +210,15 @@ class Loop:
             return  # they stay paused, for the next owner
         log.info("%s: assigned %s", self.role, _names(partitions))
         self._metrics.assigned.labels(self.role).inc(len(partitions))
+        self._begin(partitions)
+
+    def _begin(self, partitions: frozenset[Partition]) -> None:
+        """Restore what is known of these partitions, then fetch."""
         self._patience = self._config.restore_s
         began = self._clock()
         try:
+            # first: what a predecessor left open is ended, so that the state below is the final one
+            self._delivery.own(self._owned | partitions)
             restored = self._stage.assigned(partitions) or {}
         finally:
             self._patience = self._config.stuck_s
@@ -227,6 +236,12 @@ class Loop:
             return
         log.info("%s: %s %s", self.role, kind, _names(partitions))
         self._metrics.revoked.labels(self.role, kind).inc(len(partitions))
+        self._forget(partitions)
+        self._suspended -= partitions
+        self._delivery.own(self._owned)
+
+    def _forget(self, partitions: Iterable[Partition]) -> None:
+        partitions = frozenset(partitions)
         self._stage.revoked(partitions)
         self._owned -= partitions
         self._held = deque(r for r in self._held if (r.topic, r.partition) not in partitions)
@@ -235,6 +250,28 @@ class Loop:
             self._uncommitted.pop(partition, None)
             self._newest.pop(partition, None)
             self._metrics.forget_lag(self.role, partition)
+
+    def _start_over(self, error: TransactionAborted) -> None:
+        """What was in flight did not take effect, or nobody knows: go back to what the topics say.
+
+        If the group moved on, the next polls tell which partitions are gone. Those that stay are restored and read
+        from their committed offsets, once the membership is settled again.
+        """
+        now = self._clock()
+        if self._aborted_since is None:
+            self._aborted_since = now
+        elif now - self._aborted_since > self._config.retry_s:
+            raise error
+        log.warning("%s: %s; beginning again at the committed offsets", self.role, error)
+        self._metrics.aborts.labels(self.role).inc()
+        self._consumer.pause(self._owned)
+        self._suspended |= self._owned
+        self._forget(self._owned)
+
+    def _take_up(self) -> None:
+        if self._suspended and self._consumer.joined and not self._stopping:
+            partitions, self._suspended = self._suspended, frozenset()
+            self._begin(partitions)
 
     def _await_join(self) -> None:
         if self._stopping:
@@ -293,7 +330,18 @@ class Loop:
                 self._delivery.deliver(Work(work.messages, offsets))
             except CommitFailed as error:
                 self._keep(offsets, error)
+            except TransactionAborted as error:
+                self._start_over(error)
+                return True
             except PublishFailed as failed:
+                if failed.refused:
+                    left = self._stage.refused(work, failed.refused)
+                    if left is None:
+                        raise
+                    log.error("%s: %s; what it follows from goes to the dead letters", self.role, failed)
+                    self._metrics.publish_failures.labels(self.role).inc()
+                    work = left
+                    continue
                 if not failed.retriable or self._clock() > give_up:
                     raise
                 log.warning("%s: %s; trying again", self.role, failed)
@@ -303,6 +351,7 @@ class Loop:
                 continue
             else:
                 self._uncommitted.clear()
+                self._aborted_since = None
             break
         self._stage.published(work)
         return True

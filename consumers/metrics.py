@@ -43,6 +43,11 @@ class Metrics:
         # the process
         self.build = Info("strata_build", "The version that runs.", registry=registry)
         self.build.info({"version": version})
+        self.delivery = Info(
+            "strata_delivery",
+            "How the updater's work becomes durable: exactly-once or at-least-once.",
+            registry=registry,
+        )
         self.ready = gauge("ready", "1 while the process is ready to serve (/readyz), 0 otherwise.")
         self.heartbeat = gauge("heartbeat_timestamp_seconds", "When the role's loop last began a step.", "role")
 
@@ -96,6 +101,9 @@ class Metrics:
         self.commits = counter("commits_total", "Offset commits tried.", "role")
         self.commit_failures = counter(
             "commit_failures_total", "Offset commits refused or not answered; the work may come twice.", "role"
+        )
+        self.aborts = counter(
+            "transactions_aborted_total", "Works that did not take effect and are done again from the topics.", "role"
         )
 
         # state

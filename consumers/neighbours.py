@@ -157,6 +157,10 @@ class NeighboursRole:
     def published(self, work: Work) -> None:
         """The rows carry their offsets themselves."""
 
+    def refused(self, work: Work, refused: Sequence[tuple[Message, str]]) -> Work | None:
+        """See :class:`~consumers.stage.Stage`. Readers need every one of these messages."""
+        return None
+
     def idle(self) -> bool:
         """See :class:`~consumers.stage.Stage`. What is not published yet is learned again after a restart."""
         return True

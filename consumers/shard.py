@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from consumers.client import Record
 from models.items import ItemStore
@@ -18,7 +18,9 @@ class Owed:
     Attributes
     ----------
     record
-        The newest click, as it was read; kept for the dead letters.
+        The oldest click, as it was read.
+    records
+        All of them in order; kept for the dead letters.
     since
         When it was read, monotonic s: the deadline counts from here.
     event_ts
@@ -31,11 +33,15 @@ class Owed:
     since: float
     event_ts: int
     changed: bool = False
-    first: int = -1
-    """Offset of the oldest click that no published list contains: nothing from here on may be committed."""
+    records: list[Record] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.first = self.record.offset
+        self.records.append(self.record)
+
+    @property
+    def first(self) -> int:
+        """Offset of the oldest click that no published list contains: nothing from here on may be committed."""
+        return self.record.offset
 
 
 class Shard:
@@ -119,6 +125,20 @@ class Shard:
     def stored(self, user_id: str, record: bytes) -> None:
         """A profile's record is about to be published: from now on it stands for the profile."""
         self._stored[user_id] = record
+
+    def published(self, user_id: str) -> bytes | None:
+        """The user's record as it was last published or restored; None: there is none."""
+        return self._stored.get(user_id)
+
+    def go_back(self, user_id: str, record: bytes | None) -> None:
+        """What came after this record will never be published: the user is as he was then."""
+        self._hot.pop(user_id, None)
+        self.served.pop(user_id, None)
+        self.behind.pop(user_id, None)
+        if record is None:
+            self._stored.pop(user_id, None)
+        else:
+            self._stored[user_id] = record
 
     def committable(self) -> int | None:
         """The next offset that may be committed: everything below it is in a published list."""

@@ -58,6 +58,14 @@ class Stage(Protocol):
         """A Work is acknowledged and (unless the group moved on) committed. Must not block."""
         ...
 
+    def refused(self, work: Work, refused: Sequence[tuple[Message, str]]) -> Work | None:
+        """The broker will never take these messages of the Work in hand, each with the reason. Must not block.
+
+        Returns what goes out in place of the Work: without them, and with dead letters for the records that they
+        follow from. None: it cannot do without them, and the loop stops.
+        """
+        ...
+
     def idle(self) -> bool:
         """True: nothing is in flight, so a drain may end."""
         ...

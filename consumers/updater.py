@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import cast
+from typing import Final, cast
 
 import msgspec
 
@@ -33,10 +33,15 @@ from models.encoder import Encoder
 from models.events import Click, Limits, decode_click
 from models.profile import ProfileLimits
 from models.recommender import Recommender
+from producers import failpoints
+from producers.errors import PublishFailed
 from producers.publisher import Message
 from producers.topics import Topics
 
 log = logging.getLogger(__name__)
+
+_TELL_S: Final = 2.0
+"""How often a long restore says how far it is."""
 
 _Key = tuple[int, str]
 """Partition and user: what the encoder's queue knows a history by."""
@@ -60,6 +65,9 @@ class UpdaterConfig:
     """Users who may wait for a list at a time; beyond it, reading pauses."""
     hot_profiles: int = 20_000
     """Profiles kept as objects, of each partition; the others are kept as bytes."""
+    atomic: bool = False
+    """A profile and its list become visible together, in a transaction: a click that is read again then owes nothing.
+    Otherwise its list goes out again, because a crash may have come between the two."""
     tables_timeout_s: float = 300.0
     """How long the tables may take to be read at a start, s."""
     profile: ProfileLimits = field(default_factory=ProfileLimits)
@@ -115,7 +123,7 @@ class Updater:
         self._arrived: dict[_Key, Ready] = {}
         self._committed: dict[int, int] = {}
         self._lists = ListMaker(recommender, topics, encoder.name, config.list_length)
-        self._published: list[tuple[Owed | None, bool]] = []  # what the Work in hand settles, and whether with BERT
+        self._in_hand: list[tuple[Made, Owed | None]] = []  # what the Work in hand is made of, and what it settles
         self._next_publish = 0.0
 
     # -- partitions ---------------------------------------------------------------------------------------------
@@ -130,19 +138,31 @@ class Updater:
             fresh[record.partition].restore((record.key or b"").decode(errors="replace"), record.value)
             self._metrics.profiles_restored.inc()
 
+        began, told = self._clock(), self._clock()
+
+        def progress(done: int, total: int) -> None:
+            nonlocal told
+            if self._clock() - told > _TELL_S:
+                told = self._clock()
+                log.info("updater: restoring profiles, %d of %d records read", done, total)
+
         if numbers:
             reader = self._open_tables({self._topics.profiles: restore}, numbers)
             try:
-                reader.catch_up(self._config.tables_timeout_s)
+                reader.catch_up(self._config.tables_timeout_s, progress)
             finally:
                 reader.close()
         self._shards.update(fresh)
-        profiles = sum(map(len, fresh.values()))
-        log.info("updater: restored %d profiles of %d partition(s)", profiles, len(numbers))
+        profiles, seconds = sum(map(len, fresh.values())), max(self._clock() - began, 1e-3)
+        log.info(
+            "updater: restored %d profiles of %d partition(s) in %.2f s (%.0f/s)",
+            profiles, len(numbers), seconds, profiles / seconds,
+        )  # fmt: skip
         return {(self._topics.clicks, n): shard.applied + 1 for n, shard in fresh.items() if shard.applied >= 0}
 
     def revoked(self, partitions: Iterable[Partition]) -> None:
         """Forget these partitions' users and their work."""
+        partitions = list(partitions)
         for _, number in partitions:
             if self._shards.pop(number, None) is None:
                 continue
@@ -152,6 +172,7 @@ class Updater:
             gone = {key for key in self._submitted if key[0] == number}
             self._submitted -= gone
             self._outlet.discard(gone)
+        self._diversion.forget(partitions)
 
     # -- clicks -------------------------------------------------------------------------------------------------
 
@@ -182,13 +203,16 @@ class Updater:
             click = msgspec.structs.replace(click, ts=wall_ms)
         user_id = click.user_id
         profile = shard.profile(user_id)
+        if self._config.atomic and record.offset <= profile.applied:
+            return  # read again; the list that contains it became visible together with the profile
         before, clicks = profile.applied, profile.clicks
         if profile.apply(click, record.offset, self._items, self._config.profile):
             self._count_hit(shard, click)
         owed = shard.owed.get(user_id)
         if owed is None:
             owed = shard.owed[user_id] = Owed(record, now, click.ts)
-        owed.record = record
+        else:
+            owed.records.append(record)
         owed.event_ts = max(owed.event_ts, click.ts)
         owed.changed |= profile.applied > before
         key = (shard.partition, user_id)
@@ -243,7 +267,9 @@ class Updater:
             shard.behind.pop(key[1], None)
 
     def _collect(self) -> None:
-        for encoded in self._outlet.drain():
+        if drained := self._outlet.drain():
+            failpoints.reach("after-encode")
+        for encoded in drained:
             key = cast(_Key, encoded.key)
             shard = self._shards.get(key[0])
             self._submitted.discard(key)
@@ -272,19 +298,25 @@ class Updater:
         if now < self._next_publish:
             return None
         messages: list[Message] = []
+        self._in_hand.clear()  # an earlier Work was published, or did not take effect
         for made in self._make(list(islice(self._arrived.values(), self._config.batch_users))):
             self._settle(made)
             messages += made.messages
-        messages += self._diversion.take()
+        done = self._done_below()
+        messages += self._diversion.take(done)
         offsets = {}
-        for number, shard in self._shards.items():
-            offset = shard.committable()
-            if offset is not None and offset > self._committed.get(number, -1):
-                offsets[self._topics.clicks, number] = self._committed[number] = offset
+        for partition, offset in done.items():
+            if offset > self._committed.get(partition[1], -1):
+                offsets[partition] = self._committed[partition[1]] = offset
         if not messages and not offsets:
             return None
         self._next_publish = now + self._config.publish_s
         return Work(messages, offsets)
+
+    def _done_below(self) -> dict[Partition, int]:
+        """By partition, the offset below which every click is in a published list, or in the Work in hand."""
+        below = ((n, shard.committable()) for n, shard in self._shards.items())
+        return {(self._topics.clicks, n): offset for n, offset in below if offset is not None}
 
     def _make(self, ready: Sequence[Ready]) -> list[Made]:
         """Lists for these users; whoever makes it fail is found by halving and leaves as a dead letter."""
@@ -301,12 +333,12 @@ class Updater:
 
     def _give_up(self, one: Ready, error: Exception) -> None:
         self._done(one)
-        one.shard.behind.pop(one.user_id, None)
-        owed = one.shard.owed.pop(one.user_id, None)
+        shard, user_id = one.shard, one.user_id
+        owed = shard.owed.pop(user_id, None)
+        shard.go_back(user_id, shard.published(user_id))
         if owed is None:
             log.error("updater: a list could not be made again", exc_info=error)
-        else:
-            self._diversion.divert(owed.record, error)
+        self._divert_all(owed, error)
 
     def _done(self, one: Ready) -> None:
         """A user leaves the stage; if BERT has not read his newest clicks, he is remembered for later."""
@@ -321,7 +353,7 @@ class Updater:
 
     def _settle(self, made: Made) -> None:
         self._done(made.ready)
-        self._published.append((self._lists.settle(made), made.encoded))
+        self._in_hand.append((made, self._lists.settle(made)))
         old, new = made.layer_before, made.profile.layer
         if old and new and old != new:
             self._metrics.layer_changes.labels("fine").inc()
@@ -331,12 +363,37 @@ class Updater:
     def published(self, work: Work) -> None:
         """Count how fresh the lists were when the broker had them."""
         wall_ms, now = self._wall() * 1000, self._clock()
-        for owed, encoded in self._published:
-            self._metrics.lists.labels(str(encoded).lower()).inc()
+        for made, owed in self._in_hand:
+            self._metrics.lists.labels(str(made.encoded).lower()).inc()
             if owed is not None:
                 self._metrics.freshness.observe(max(0.0, (wall_ms - owed.event_ts) / 1000))
                 self._metrics.processing.observe(now - owed.since)
-        self._published.clear()
+        self._in_hand.clear()
+
+    def refused(self, work: Work, refused: Sequence[tuple[Message, str]]) -> Work | None:
+        """See :class:`~consumers.stage.Stage`. The users concerned are as before, their clicks in the dead letters."""
+        reasons = {(m.topic, m.partition, m.key): reason for m, reason in refused}
+        kept: list[tuple[Made, Owed | None]] = []
+        gone: set[tuple[int | None, bytes | None]] = set()
+        for made, owed in self._in_hand:
+            reason = next((r for m in made.messages if (r := reasons.pop((m.topic, m.partition, m.key), None))), None)
+            if reason is None:
+                kept.append((made, owed))
+                continue
+            gone |= {(m.partition, m.key) for m in made.messages}
+            made.ready.shard.go_back(made.ready.user_id, made.published)
+            self._divert_all(owed, PublishFailed(f"the broker refuses what follows from it: {reason}"))
+        if reasons:
+            return None  # a dead letter: it has nowhere else to go
+        self._in_hand = kept
+        messages = [
+            m for m in work.messages if (m.partition, m.key) not in gone or m.topic == self._topics.dead_letters
+        ]
+        return Work(messages + self._diversion.take(self._done_below()), work.offsets)
+
+    def _divert_all(self, owed: Owed | None, error: Exception) -> None:
+        for record in owed.records if owed else ():
+            self._diversion.divert(record, error)
 
     def idle(self) -> bool:
         """See :class:`~consumers.stage.Stage`. Users who were served without the encoder do not hold up a stop."""

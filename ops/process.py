@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
 from typing import Final
@@ -16,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from threadpoolctl import threadpool_limits
 
 from consumers.catalogue import Catalogue
-from consumers.delivery import AtLeastOnce
+from consumers.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from consumers.diversion import Diversion
 from consumers.kafka_client import KafkaConsumerClient
 from consumers.layers import LayersRole
@@ -35,11 +36,13 @@ from models.layers import LayerLearner
 from models.neighbours import Neighbours
 from models.recommender import Recommender
 from models.weights import find_model
+from ops.delivery import TRANSACTION_S, exactly_once
 from ops.probes import Probes
 from ops.roles import ROLES, chosen
 from ops.settings import Settings
 from producers.connection import Connection
 from producers.publisher import Publisher
+from producers.transactions import TransactionalPublisher
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +80,7 @@ class Process:
         self.failure: BaseException | None = None
         self._stop = threading.Event()
         self._loops: list[Loop] = []
-        self._publishers: list[Publisher] = []
+        self._publishers: list[Publisher | TransactionalPublisher] = []
         self._threads: list[threading.Thread] = []
         self._monitor: threading.Thread | None = None
         self._queue: EncodeQueue | None = None
@@ -237,6 +240,7 @@ class Process:
 
     def _updater(self) -> Loop:
         settings = self.settings
+        once = exactly_once(settings, self.connection, self.metrics)
         consumer = KafkaConsumerClient(self.connection, settings.updater_group, role="updater")
         consumer.subscribe([settings.topics.clicks])
         assert self._queue is not None  # noqa: S101 (made in start for this role)
@@ -260,9 +264,15 @@ class Process:
             settings.topics,
             self._diversion("updater"),
             self.metrics,
-            settings.updater,
+            replace(settings.updater, publish_s=TRANSACTION_S, atomic=True) if once else settings.updater,
         )
-        return self._loop("updater", consumer, stage, wake)
+        if not once:
+            return self._loop("updater", consumer, stage, wake)
+        publisher = TransactionalPublisher(
+            self.connection, limits=settings.topics.limits, timeout_s=settings.transaction_timeout_s
+        )
+        self._publishers.append(publisher)
+        return self._loop("updater", consumer, stage, wake, ExactlyOnce(publisher, consumer, settings.group))
 
     def _neighbours(self) -> Loop:
         consumer = self._assigned_to("neighbours", self.settings.topics.profiles)
@@ -308,9 +318,16 @@ class Process:
         return Diversion(role, self.settings.topics.dead_letters, self.settings.dead_letter_limits, self.metrics)
 
     def _loop(
-        self, role: str, consumer: KafkaConsumerClient, stage: Stage, wake: threading.Event | None = None
+        self,
+        role: str,
+        consumer: KafkaConsumerClient,
+        stage: Stage,
+        wake: threading.Event | None = None,
+        delivery: Delivery | None = None,
     ) -> Loop:
-        publisher = Publisher(self.connection, limits=self.settings.topics.limits)
-        self._publishers.append(publisher)
+        if delivery is None:
+            publisher = Publisher(self.connection, limits=self.settings.topics.limits)
+            self._publishers.append(publisher)
+            delivery = AtLeastOnce(publisher, consumer)
         self.stages[role] = stage
-        return Loop(role, consumer, stage, AtLeastOnce(publisher, consumer), self.metrics, wake=wake)
+        return Loop(role, consumer, stage, delivery, self.metrics, wake=wake)

@@ -91,6 +91,15 @@ class Settings(BaseSettings):
     session_timeout_s: PositiveFloat = Field(
         6.0, description="Silence after which a worker's partitions go to others, s"
     )
+    assignment: Literal["cooperative-sticky", "range"] = Field(
+        "cooperative-sticky", description="How workers share partitions; with the first they keep what they can"
+    )
+    delivery: Literal["auto", "exactly-once", "at-least-once"] = Field(
+        "auto", description="Transactions; auto takes exactly-once where the broker hides what was aborted"
+    )
+    transaction_timeout_s: float = Field(
+        10.0, ge=1, le=900, description="Longest transaction; readers wait so long for a worker that died in one, s"
+    )
     first_start: Literal["earliest", "latest"] = Field(
         "earliest", description="Where the updater begins in clicks when the group has never committed"
     )
@@ -275,6 +284,7 @@ class Settings(BaseSettings):
             session_timeout_s=self.session_timeout_s,
             heartbeat_s=self.session_timeout_s / 4,
             first_start=self.first_start,
+            assignment=self.assignment,
         )
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from models.errors import InvalidEvent, StrataError
-from producers.errors import DeadLetterLimitExceeded
+from producers.errors import DeadLetterLimitExceeded, PublishFailed
 from producers.publisher import Message
 
 _MESSAGE_LENGTH: Final = 500
@@ -37,7 +37,7 @@ def dead_letter(
     """
     reason = str(error) if isinstance(error, StrataError) else "see the log of the worker"
     reason = "".join(c if c.isprintable() else "?" for c in reason)[:_MESSAGE_LENGTH]
-    stage = error.stage if isinstance(error, InvalidEvent) else "apply"
+    stage = stage_of(error)
     kept = tuple((name, content) for name, content in headers if content is not None)
     return Message(
         topic=dead_letters_topic,
@@ -55,6 +55,13 @@ def dead_letter(
             ("kafka_dlt-original-timestamp", timestamp.to_bytes(8, "big", signed=True)),
         ),
     )
+
+
+def stage_of(error: Exception) -> str:
+    """Where a message failed: ``decode``, ``validate``, ``apply``, or ``publish`` (the broker refuses what follows)."""
+    if isinstance(error, InvalidEvent):
+        return error.stage
+    return "publish" if isinstance(error, PublishFailed) else "apply"
 
 
 class DeadLetterLimits:

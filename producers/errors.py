@@ -10,6 +10,8 @@
     ├── GroupJoinTimeout         the consumer group did not let this process in
     ├── CommitFailed             offsets were not committed, after everything was acknowledged
     │   └── CommitRefused        … because the group moved on: the partitions belong to somebody else, or soon will
+    ├── TransactionAborted       work that did not take effect, or nobody knows whether it did: begin again
+    ├── TransactionsUnsupported  exactly-once was asked of a broker whose transactions do not hold
     ├── LogRolledBack            the log ends before what is already applied (§ rollback guard)
     ├── OffsetsExpired           the log begins after what is still to be read
     ├── CatchUpTimeout           a table could not be read to its end in time
@@ -24,7 +26,7 @@ from typing import TYPE_CHECKING
 from models.errors import StrataError
 
 if TYPE_CHECKING:
-    from producers.publisher import Message
+    from producers.sender import Message
 
 
 class BrokerError(StrataError):
@@ -55,7 +57,8 @@ class PublishFailed(BrokerError):
         failure is of the moment.
     retriable
         True: the same messages may be published again (they may come twice, which readers allow for). False: those
-        in ``refused`` must be diverted first; all others have been published.
+        in ``refused`` must be left out first. Of the others each may or may not have been published; in a transaction
+        none has become visible.
     """
 
     def __init__(self, reason: str, *, refused: Sequence[tuple[Message, str]] = (), retriable: bool = False) -> None:
@@ -74,6 +77,17 @@ class CommitFailed(BrokerError):
 
 class CommitRefused(CommitFailed):
     """The consumer group moved on before the commit: whoever owns the partitions now does their work again."""
+
+
+class TransactionAborted(BrokerError):
+    """A transaction was not committed, as far as is known: the group or another producer moved on, or no answer came.
+
+    Whoever owns the partitions now restores what *is* there and begins again at the committed offsets.
+    """
+
+
+class TransactionsUnsupported(BrokerError):
+    """Exactly-once delivery was asked for, but the broker's transactions do not hold. The message says what failed."""
 
 
 class LogRolledBack(BrokerError):

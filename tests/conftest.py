@@ -1,9 +1,15 @@
-"""Brokers for the tests: the embedded one always, Apache Kafka where KAFKA_HOME names a distribution."""
+"""Brokers for the tests.
+
+The embedded one always, Apache Kafka where KAFKA_HOME names a distribution, and the one that STRATA_TEST_BOOTSTRAP
+names, if it does: topics of a prefix of their own are left there.
+"""
 
 from __future__ import annotations
 
 import itertools
+import os
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +27,7 @@ from producers.publisher import Publisher
 from producers.topics import Topics
 
 _number = itertools.count()
+_RUN = uuid.uuid4().hex[:6]  # an external cluster remembers earlier runs
 
 
 @pytest.fixture(scope="session")
@@ -43,9 +50,18 @@ def kafka() -> Iterator[Connection]:
         node.close()
 
 
-@pytest.fixture(
-    params=[pytest.param("tansu", marks=pytest.mark.broker), pytest.param("kafka", marks=pytest.mark.kafka)]
-)
+@pytest.fixture(scope="session")
+def external() -> Connection:
+    """A cluster of somebody else's."""
+    return Connection(bootstrap=os.environ["STRATA_TEST_BOOTSTRAP"])
+
+
+BROKERS = [pytest.param("tansu", marks=pytest.mark.broker), pytest.param("kafka", marks=pytest.mark.kafka)]
+if os.environ.get("STRATA_TEST_BOOTSTRAP"):
+    BROKERS.append(pytest.param("external", marks=pytest.mark.broker))
+
+
+@pytest.fixture(params=BROKERS)
 def broker(request: pytest.FixtureRequest) -> Connection:
     """Each broker in turn: what holds on one must hold on the other."""
     connection: Connection = request.getfixturevalue(request.param)
@@ -55,7 +71,7 @@ def broker(request: pytest.FixtureRequest) -> Connection:
 @pytest.fixture
 def topics() -> Topics:
     """Names that no other test uses; not yet created."""
-    return Topics(prefix=f"t{next(_number)}.", partitions=2, item_partitions=2)
+    return Topics(prefix=f"t{next(_number)}.{_RUN}.", partitions=2, item_partitions=2)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The smallest role with state: it counts each user's clicks, as the updater keeps profiles. Also a process to kill.
 
-``python counting.py BOOTSTRAP PREFIX GROUP [KILL_AFTER]`` runs it; after KILL_AFTER works it kills itself with -9,
-between the acknowledgements and the commit.
+``python counting.py BOOTSTRAP PREFIX GROUP MODE [KILL_AFTER]`` runs it, MODE being exactly-once or at-least-once; after
+KILL_AFTER works it kills itself with -9, between the acknowledgements and the commit.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ if __name__ == "__main__":
 
 from prometheus_client import CollectorRegistry
 
-from consumers.client import Consumer, GroupConfig, Partition, Record
-from consumers.delivery import AtLeastOnce
+from consumers.client import GroupConfig, Partition, Record
+from consumers.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from consumers.kafka_client import KafkaConsumerClient
 from consumers.loop import Loop, LoopConfig
 from consumers.metrics import Metrics
 from consumers.stage import Work
 from consumers.tables import TableReader
+from producers import failpoints
 from producers.connection import Connection
 from producers.publisher import Message, Publisher
 from producers.topics import Topics
+from producers.transactions import TransactionalPublisher
 
 
 def group_config(name: str) -> GroupConfig:
@@ -101,6 +103,9 @@ class Counting:
     def published(self, work: Work) -> None:
         pass
 
+    def refused(self, work: Work, refused: Sequence[tuple[Message, str]]) -> Work | None:
+        return None
+
     def idle(self) -> bool:
         return not self.queue
 
@@ -108,36 +113,44 @@ class Counting:
         self.table.close()
 
 
-class KillBeforeCommit(AtLeastOnce):
-    """Dies like a machine that loses power, at the worst moment."""
+def kill_at(point: str, times: int) -> None:
+    """Die like a machine that loses power when this point is reached for the given time."""
+    left = times
 
-    def __init__(self, publisher: Publisher, consumer: Consumer, works: int) -> None:
-        super().__init__(publisher, consumer)
-        self.works = works
-
-    def deliver(self, work: Work) -> None:
-        self.works -= 1
-        if not self.works:
-            self._publisher.publish(work.messages)
+    def hook(name: str) -> None:
+        nonlocal left
+        left -= name == point
+        if not left:
             os.kill(os.getpid(), signal.SIGKILL)
-        super().deliver(work)
+
+    failpoints.arm(hook)
 
 
 class Worker:
     """The role on a loop of its own."""
 
     def __init__(
-        self, connection: Connection, topics: Topics, group: str, kill_after: int = 0, config: LoopConfig | None = None
+        self,
+        connection: Connection,
+        topics: Topics,
+        group: str,
+        kill_after: int = 0,
+        config: LoopConfig | None = None,
+        exactly_once: bool = False,
     ) -> None:
-        self.publisher = Publisher(connection)
+        self.publisher: Publisher | TransactionalPublisher
         self.consumer = KafkaConsumerClient(connection, group_config(group))
         self.consumer.subscribe([topics.clicks])
         self.stage = Counting(connection, topics)
-        delivery = (
-            KillBeforeCommit(self.publisher, self.consumer, kill_after)
-            if kill_after
-            else AtLeastOnce(self.publisher, self.consumer)
-        )
+        delivery: Delivery
+        if exactly_once:
+            self.publisher = TransactionalPublisher(connection, timeout_s=5)
+            delivery = ExactlyOnce(self.publisher, self.consumer, group)
+        else:
+            self.publisher = Publisher(connection)
+            delivery = AtLeastOnce(self.publisher, self.consumer)
+        if kill_after:
+            kill_at("before-commit", kill_after)
         self.metrics = Metrics(CollectorRegistry())
         self.loop = Loop("counting", self.consumer, self.stage, delivery, self.metrics, config or LoopConfig())
         self.stop = threading.Event()
@@ -164,9 +177,10 @@ class Worker:
 
 
 def main() -> None:
-    bootstrap, prefix, group, *kill = sys.argv[1:]
+    bootstrap, prefix, group, mode, *kill = sys.argv[1:]
     topics = Topics(prefix=prefix, partitions=2, item_partitions=2)
-    worker = Worker(Connection(bootstrap=bootstrap), topics, group, int(kill[0]) if kill else 0)
+    kill_after = int(kill[0]) if kill else 0
+    worker = Worker(Connection(bootstrap=bootstrap), topics, group, kill_after, exactly_once=mode == "exactly-once")
     signal.signal(signal.SIGTERM, lambda *_: worker.stop.set())
     worker.run()
     if worker.error:

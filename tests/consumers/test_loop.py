@@ -20,6 +20,7 @@ from producers.errors import (
     GroupJoinTimeout,
     LogRolledBack,
     PublishFailed,
+    TransactionAborted,
 )
 from producers.publisher import Message
 
@@ -103,6 +104,7 @@ class FakeStage:
         self.restored: dict[Partition, int] = {}
         self.queue: list[Record] = []
         self.hold = False
+        self.replacement: Work | None = None
         self.calls: list[Any] = []
         self.threads: set[int] = set()
 
@@ -134,6 +136,9 @@ class FakeStage:
 
     def published(self, work: Work) -> None:
         self._note("published", dict(work.offsets))
+
+    def refused(self, work: Work, refused: Sequence[tuple[Message, str]]) -> Work | None:
+        return self.replacement
 
     def idle(self) -> bool:
         return not self.queue
@@ -227,6 +232,70 @@ def test_a_publish_that_the_broker_does_not_answer_is_tried_again_and_then_given
     with pytest.raises(PublishFailed):
         harness.steps(2)
     assert harness.consumer.committed == {P0: 3}
+
+
+def test_work_that_did_not_take_effect_is_done_again_from_the_committed_offsets(harness: Harness) -> None:
+    harness.consumer.fill(P0, 2)
+    harness.consumer.assign(P0)
+    harness.steps(2)
+    harness.consumer.fill(P0, 3)
+    harness.publisher.fail = [TransactionAborted("fenced")]
+    harness.steps(3)
+    assert [m.value for m in harness.publisher.published] == [b"0", b"1", b"2", b"3", b"4"]
+    assert harness.consumer.committed == {P0: 5}
+    kinds = [call[0] for call in harness.stage.calls if call[0] in ("assigned", "revoked")]
+    assert kinds == ["assigned", "revoked", "assigned"], "the state is read anew"
+    assert harness.sample("transactions_aborted_total", role="role") == 1
+    assert harness.sample("partitions_assigned_total", role="role") == 1
+
+
+def test_partitions_that_went_with_the_abort_are_not_taken_up_again(harness: Harness) -> None:
+    harness.consumer.fill(P0, 2)
+    harness.consumer.fill(P1, 2)
+    harness.consumer.assign(P0, P1)
+    harness.publisher.fail = [TransactionAborted("the group moved on")]
+    harness.consumer.joined = False
+    harness.steps(4)
+    assert harness.publisher.published == [], "nothing is read before the membership is settled"
+    harness.consumer.revoke(P0)
+    harness.consumer.joined = True
+    harness.steps(3)
+    assert harness.consumer.committed == {P1: 2}
+
+
+def test_aborts_without_end_stop_the_loop(harness: Harness) -> None:
+    harness.consumer.fill(P0, 2)
+    harness.consumer.assign(P0)
+    harness.publisher.fail = [TransactionAborted("fenced")] * 3
+    harness.steps(3)
+    harness.now += 61
+    with pytest.raises(TransactionAborted):
+        harness.steps(3)
+    assert harness.consumer.committed == {}
+
+
+def test_a_drain_after_an_abort_ends_and_commits_nothing(harness: Harness) -> None:
+    harness.consumer.fill(P0, 2)
+    harness.consumer.assign(P0)
+    harness.stage.hold = True
+    harness.steps(2)
+    harness.stage.hold = False
+    harness.publisher.fail = [TransactionAborted("fenced")]
+    harness.loop.drain()
+    assert harness.consumer.committed == {}
+    assert harness.stage.idle()
+
+
+def test_what_the_broker_refuses_is_replaced_by_what_the_stage_says_and_committed_with_the_rest(
+    harness: Harness,
+) -> None:
+    harness.consumer.fill(P0, 2)
+    harness.consumer.assign(P0)
+    harness.publisher.fail = [PublishFailed("too large", refused=[(Message("lists", b"k", b"0"), "too large")])]
+    harness.stage.replacement = Work([Message("dead-letters", b"k", b"0"), Message("lists", b"k", b"1")], {P0: 2})
+    harness.steps(3)
+    assert [m.topic for m in harness.publisher.published] == ["dead-letters", "lists"]
+    assert harness.consumer.committed == {P0: 2}
 
 
 def test_backpressure_pauses_and_keeps_polling_and_loses_nothing(metrics: Metrics) -> None:

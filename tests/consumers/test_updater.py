@@ -410,3 +410,50 @@ def test_a_click_after_a_dismissal_is_not_taken_for_one(bench: Bench) -> None:
     bench.encode()
     (made,) = bench.lists(bench.work())
     assert made.encoded
+
+
+def test_a_refused_list_becomes_dead_letters_of_all_its_clicks_and_the_user_is_as_before(
+    bench: Bench, diversion: Diversion
+) -> None:
+    bench.submit(bench.click("ann", "i0"), bench.click("bob", "i1"))
+    bench.encode()
+    bench.work()
+    clicks = [bench.click("ann", "i2"), bench.click("bob", "i3"), bench.click("ann", "i4")]
+    bench.submit(*clicks)
+    bench.encode()
+    bench.clock.now += 0.05
+    work = bench.updater.poll(bench.clock.now)
+    assert work is not None
+    bad = next(m for m in by_topic(work.messages, bench.names.profiles) if m.key == b"ann")
+    left = bench.updater.refused(work, [(bad, "too large")])
+    assert left is not None
+    assert [(m.topic, m.key) for m in left.messages] == [
+        (bench.names.recommendations, b"bob"), (bench.names.profiles, b"bob"),
+        (bench.names.dead_letters, b"ann"), (bench.names.dead_letters, b"ann"),
+    ]  # fmt: skip
+    letters = by_topic(left.messages, bench.names.dead_letters)
+    assert [m.value for m in letters] == [clicks[0].value, clicks[2].value]
+    assert {dict(m.headers)["strata-error-stage"] for m in letters} == {b"publish"}
+    assert left.offsets == work.offsets
+    bench.topics.publish(left.messages)
+    bench.updater.published(left)
+    bench.submit(bench.click("ann", "i5"))
+    bench.encode()
+    (profile,) = bench.profiles(bench.work())
+    assert [entry.item_id for entry in profile.history] == ["i0", "i5"], "refused clicks are not applied either"
+
+
+def test_a_dead_letter_that_is_refused_stops_the_role(bench: Bench) -> None:
+    bench.submit(bench.topics.append(bench.names.clicks, "x", b"{"))
+    bench.clock.now += 0.05
+    work = bench.updater.poll(bench.clock.now)
+    assert work is not None
+    assert bench.updater.refused(work, [(work.messages[0], "no such topic")]) is None
+
+
+def test_a_revoked_partitions_dead_letters_are_the_next_owners(bench: Bench) -> None:
+    bench.submit(
+        bench.topics.append(bench.names.clicks, "x", b"{", 0), bench.topics.append(bench.names.clicks, "y", b"{", 1)
+    )
+    bench.updater.revoked([(bench.names.clicks, 0)])
+    assert [m.key for m in by_topic(bench.work().messages, bench.names.dead_letters)] == [b"y"]

@@ -13,92 +13,13 @@ from typing import Any, ClassVar
 import pytest
 from kafka import KafkaProducer
 from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
+from reading import read
 
-from consumers.client import Record
-from consumers.tables import TableReader
 from ops.broker import EmbeddedBroker
 from producers.connection import Connection
 from producers.errors import PublishFailed
 from producers.publisher import Message, Publisher
-from producers.topics import LAYERS_BYTES, MESSAGE_BYTES, Topics
-
-
-def read(connection: Connection, topic: str) -> list[Record]:
-    records: list[Record] = []
-    reader = TableReader.open(connection, {topic: records.append})
-    reader.catch_up(30)
-    reader.close()
-    return records
-
-
-def test_messages_arrive_as_they_were(broker: Connection, topics: Topics, publisher: Publisher) -> None:
-    headers = (("traceparent", b"00-ab"), ("empty", b""))
-    publisher.publish(
-        [
-            Message(topics.profiles, b"u1", b"value", 1, headers),
-            Message(topics.profiles, b"u1", None, 1),
-            Message(topics.dead_letters, None, b""),
-        ]
-    )
-    profiles = [(r.partition, r.offset, r.key, r.value, r.headers) for r in read(broker, topics.profiles)]
-    assert profiles == [(1, 0, b"u1", b"value", headers), (1, 1, b"u1", None, ())]
-    assert [(r.key, r.value) for r in read(broker, topics.dead_letters)] == [(None, b"")]
-
-
-def test_messages_of_a_key_keep_their_order_and_their_partition(
-    broker: Connection, topics: Topics, publisher: Publisher
-) -> None:
-    publisher.publish(Message(topics.clicks, b"u%d" % (n % 7), b"%d" % n) for n in range(12_000))
-    by_key: dict[bytes | None, list[Record]] = {}
-    for record in sorted(read(broker, topics.clicks), key=lambda r: r.offset):
-        by_key.setdefault(record.key, []).append(record)
-    assert sum(map(len, by_key.values())) == 12_000
-    for records in by_key.values():
-        assert len({r.partition for r in records}) == 1
-        numbers = [int(r.value or b"") for r in records]
-        assert numbers == sorted(numbers)
-
-
-def test_a_message_too_long_is_refused_by_name_before_anything_is_sent(
-    broker: Connection, topics: Topics, publisher: Publisher
-) -> None:
-    long = Message(topics.profiles, b"u2", bytes(MESSAGE_BYTES + 1))
-    with pytest.raises(PublishFailed, match="more than the") as failure:
-        publisher.publish([Message(topics.profiles, b"u1", b"fine"), long])
-    assert [message for message, _ in failure.value.refused] == [long]
-    assert not failure.value.retriable
-    assert read(broker, topics.profiles) == []
-    publisher.publish([Message(topics.profiles, b"u1", b"fine")])  # and the publisher is as good as new
-    assert len(read(broker, topics.profiles)) == 1
-
-
-def test_the_largest_layers_fit(broker: Connection, topics: Topics, publisher: Publisher) -> None:
-    import random
-
-    value = random.Random(0).randbytes(LAYERS_BYTES - 1_000)  # as good as incompressible
-    publisher.publish([Message(topics.layers, b"tree", value)])
-    assert [r.value for r in read(broker, topics.layers)] == [value]
-
-
-@pytest.mark.kafka
-def test_a_message_that_the_broker_refuses_is_told_and_the_others_are_published(
-    kafka: Connection, topics: Topics
-) -> None:
-    """One refused batch leaves an idempotent producer failing for ever: it is replaced."""
-    import random
-
-    topics.ensure(kafka)
-    loose = Publisher(kafka, limits={topics.profiles: 4_000_000})  # more than the broker takes
-    try:
-        long = Message(topics.profiles, b"u", random.Random(0).randbytes(2_000_000), 0)
-        messages = [Message(topics.profiles, b"u%d" % n, b"x" * 100, 0) for n in range(20)]
-        with pytest.raises(PublishFailed) as failure:
-            loose.publish([*messages[:10], long, *messages[10:]])
-        assert [message for message, _ in failure.value.refused] == [long]
-        loose.publish([Message(topics.profiles, b"after", b"x", 0)])
-        assert {r.key for r in read(kafka, topics.profiles)} == {m.key for m in messages} | {b"after"}
-    finally:
-        loose.close()
+from producers.topics import Topics
 
 
 class Future:
@@ -193,11 +114,12 @@ def test_a_producer_that_cannot_be_replaced_now_is_replaced_later(made: list[Fak
     publisher = fake(lambda value: errors.pop() if errors else None)
     with pytest.raises(PublishFailed):
         publisher.publish(messages(b"1"))
-    make, publisher._make = publisher._make, lambda **settings: (_ for _ in ()).throw(KafkaTimeoutError("gone"))
+    sender = publisher._sender
+    make, sender._make = sender._make, lambda **settings: (_ for _ in ()).throw(KafkaTimeoutError("gone"))
     with pytest.raises(PublishFailed, match="no connection to Kafka") as failure:
         publisher.publish(messages(b"1"))
     assert failure.value.retriable
-    publisher._make = make
+    sender._make = make
     publisher.publish(messages(b"1"))
     assert made[-1].sent == [b"1"]
 

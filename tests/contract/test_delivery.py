@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 from counting import Worker, group_config
+from reading import read
 
-from consumers.client import Record
 from consumers.kafka_client import KafkaConsumerClient
-from consumers.tables import TableReader
 from producers.connection import Connection
 from producers.errors import LogRolledBack, TopicMissing
 from producers.publisher import Message, Publisher
@@ -31,16 +30,6 @@ def clicks(topics: Topics, number: int, users: int = 20) -> list[Message]:
 
 def expected(messages: list[Message]) -> dict[bytes, int]:
     return dict(Counter(m.key for m in messages if m.key))
-
-
-def read(connection: Connection, topic: str) -> list[Record]:
-    records: list[Record] = []
-    reader = TableReader.open(connection, {topic: records.append})
-    try:
-        reader.catch_up(30)
-    finally:
-        reader.close()
-    return records
 
 
 def lists(connection: Connection, topics: Topics) -> dict[bytes, int]:
@@ -73,17 +62,26 @@ def committed(connection: Connection, topics: Topics, group: str) -> int:
         admin.close()
 
 
+@pytest.fixture(params=["at-least-once", "exactly-once"])
+def mode(request: pytest.FixtureRequest) -> str:
+    """Each delivery in turn; the second where the broker can."""
+    name: str = request.param
+    if name == "exactly-once":
+        request.getfixturevalue("transactional")
+    return name
+
+
 def test_a_restart_goes_on_where_the_last_run_committed(
-    broker: Connection, topics: Topics, publisher: Publisher
+    broker: Connection, topics: Topics, publisher: Publisher, mode: str
 ) -> None:
     first, second = clicks(topics, 300), clicks(topics, 200)
     publisher.publish(first)
-    worker = Worker(broker, topics, topics.prefix).start()
+    worker = Worker(broker, topics, topics.prefix, exactly_once=mode == "exactly-once").start()
     wait_for(lambda: lists(broker, topics) == expected(first))
     worker.join()
 
     publisher.publish(second)
-    worker = Worker(broker, topics, topics.prefix).start()
+    worker = Worker(broker, topics, topics.prefix, exactly_once=mode == "exactly-once").start()
     wait_for(lambda: lists(broker, topics) == expected(first + second))
     worker.join()
     assert worker.stage.skipped == 0  # a clean stop leaves nothing to do again
@@ -92,7 +90,7 @@ def test_a_restart_goes_on_where_the_last_run_committed(
 
 
 def test_a_second_worker_takes_over_half_and_gives_it_back_without_a_click_lost_or_counted_twice(
-    broker: Connection, topics: Topics, publisher: Publisher
+    broker: Connection, topics: Topics, publisher: Publisher, mode: str
 ) -> None:
     sent: list[Message] = []
 
@@ -102,9 +100,9 @@ def test_a_second_worker_takes_over_half_and_gives_it_back_without_a_click_lost_
         sent.extend(messages)
 
     send(100)
-    one = Worker(broker, topics, topics.prefix).start()
+    one = Worker(broker, topics, topics.prefix, exactly_once=mode == "exactly-once").start()
     wait_for(lambda: len(one.stage.profiles) == 2)
-    two = Worker(broker, topics, topics.prefix).start()
+    two = Worker(broker, topics, topics.prefix, exactly_once=mode == "exactly-once").start()
     deadline = time.monotonic() + 45
     while not (len(one.stage.profiles) == len(two.stage.profiles) == 1):
         assert time.monotonic() < deadline
@@ -120,11 +118,11 @@ def test_a_second_worker_takes_over_half_and_gives_it_back_without_a_click_lost_
 
 
 def test_killed_between_acknowledgements_and_commit_nothing_is_lost_and_nothing_counts_twice(
-    broker: Connection, topics: Topics, publisher: Publisher
+    broker: Connection, topics: Topics, publisher: Publisher, mode: str
 ) -> None:
     messages = clicks(topics, 600)
     publisher.publish(messages)
-    arguments = [sys.executable, str(COUNTING), broker.bootstrap, topics.prefix, topics.prefix + "group"]
+    arguments = [sys.executable, str(COUNTING), broker.bootstrap, topics.prefix, topics.prefix + "group", mode]
     for kill_after in ("2", "3"):
         process = subprocess.Popen([*arguments, kill_after], start_new_session=True)
         try:
