@@ -46,6 +46,8 @@ _TELL_S: Final = 2.0
 _Key = tuple[int, str]
 """Partition and user: what the encoder's queue knows a history by."""
 
+_BEHIND: Final = 16  # that part of the encoder's queue is for who was served without it
+
 
 @dataclass(frozen=True, kw_only=True)
 class UpdaterConfig:
@@ -239,7 +241,8 @@ class Updater:
         free = self._outlet.capacity - self._outlet.pending
         self._offer_some(list(islice(self._to_encode, max(0, free))))
         if not self._to_encode:
-            free = self._outlet.capacity // 4 - self._outlet.pending  # the rest stays free for who clicks next
+            # about a batch: who clicks next must not stand behind a long line of those who were served already
+            free = max(1, self._outlet.capacity // _BEHIND) - self._outlet.pending
             behind = ((n, user_id) for n, shard in self._shards.items() for user_id in shard.behind)
             self._offer_some(list(islice(behind, max(0, free))))
 

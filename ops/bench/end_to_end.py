@@ -144,8 +144,7 @@ def run(seconds: float = 60.0, load_share: float = _LOAD) -> Result:
             _until(reader, lambda: len(page.vectors) >= len(items), strata, "the catalogue is encoded")
             replay_clicks(history, publisher, topics, Pace(speed="max"))
             _until(reader, lambda: sum(page.offsets.values()) + len(page.offsets) >= len(history), strata, "history")
-            for _ in range(50):  # who was served without the encoder is encoded now; let that settle
-                reader.poll(0.2)
+            _settle(reader)  # who was served without the encoder is encoded now
             page.since_ms = time.time() * 1000
             start = time.monotonic()
             sender = threading.Thread(
@@ -200,6 +199,14 @@ def _start(connection: Connection) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-c", "from ops.cli import main; main()", "run"], env=environment, start_new_session=True
     )
+
+
+def _settle(reader: TableReader, quiet_s: float = 3.0, timeout_s: float = 120.0) -> None:
+    """Read until no list has come for a while."""
+    deadline, last = time.monotonic() + timeout_s, time.monotonic()
+    while time.monotonic() - last < quiet_s and time.monotonic() < deadline:
+        if reader.poll(0.1):
+            last = time.monotonic()
 
 
 def _until(
