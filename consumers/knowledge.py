@@ -14,7 +14,7 @@ from producers.topics import Topics
 
 log = logging.getLogger(__name__)
 
-_EVERY_S: Final = 0.02  # often enough for a page, rarely enough for the hot path
+_EVERY_S: Final = 0.05  # often enough for a page, rarely enough for the hot path
 
 
 class Knowledge:

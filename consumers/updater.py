@@ -183,10 +183,13 @@ class Updater:
         room = self._config.owed_users - sum(len(shard.owed) for shard in self._shards.values())
         taken = records[: max(0, room)]
         now, wall_ms = self._clock(), int(self._wall() * 1000)
-        for record in taken:
+        for at, record in enumerate(taken):
             shard = self._shards[record.partition]
             try:
                 click = decode_click(record.value, record.headers, self._config.limits)
+                if self._full(shard, click, record.offset):
+                    taken = taken[:at]
+                    break
                 self._apply(shard, click, record, now, wall_ms)
             except Exception as error:
                 self._diversion.divert(record, error)
@@ -197,6 +200,14 @@ class Updater:
         self._metrics.clicks.inc(len(taken))
         self._offer()
         return len(taken)
+
+    def _full(self, shard: Shard, click: Click, offset: int) -> bool:
+        """Whether a user's profile must be published first: it would forget clicks that no learner has seen yet."""
+        profile = shard.profile(click.user_id)
+        if profile.fresh < self._config.profile.history or offset <= profile.applied:
+            return False
+        self._arrived.setdefault((shard.partition, click.user_id), Ready(shard, click.user_id))
+        return True
 
     def _apply(self, shard: Shard, click: Click, record: Record, now: float, wall_ms: int) -> None:
         if click.ts > wall_ms:  # a clock that runs ahead must not make an item unseen, or a list fresher than now

@@ -171,7 +171,7 @@ class Settings(BaseSettings):
     neighbours_publish_s: PositiveFloat = Field(
         1.0, description="A row of neighbours is published once in this time, s"
     )
-    neighbours_publish_rows: PositiveInt = Field(2_000, description="Rows published at a time")
+    neighbours_publish_rows: PositiveInt = Field(500, description="Rows published at a time")
 
     # limits
     payload_bytes: PositiveInt = Field(262_144, description="Longest accepted message, bytes")

@@ -100,10 +100,12 @@ def capacity(encoder: Encoder, clicks: Sequence[Click], items: Sequence[Item]) -
         histories[click.user_id].appendleft(titles[click.item_id])
     tokens = [encoder.tokenise(list(history)) for history in list(histories.values())[:256]]
     inputs = encoder.inputs(tokens)
-    encoder.encode(inputs)
-    start = time.perf_counter()
-    encoder.encode(inputs)
-    return len(inputs) / (time.perf_counter() - start)
+    seconds = []
+    for _ in range(6):  # the best of them: what the encoder can do, not what it could beside something else
+        start = time.perf_counter()
+        encoder.encode(inputs)
+        seconds.append(time.perf_counter() - start)
+    return len(inputs) / min(seconds)
 
 
 def in_turn(clicks: Iterable[Click]) -> Iterator[Click]:

@@ -457,3 +457,16 @@ def test_a_revoked_partitions_dead_letters_are_the_next_owners(bench: Bench) -> 
     )
     bench.updater.revoked([(bench.names.clicks, 0)])
     assert [m.key for m in by_topic(bench.work().messages, bench.names.dead_letters)] == [b"y"]
+
+
+def test_learners_see_every_click_of_a_user_who_clicks_faster_than_lists_are_made(bench: Bench) -> None:
+    clicks = [bench.click("ann", f"i{i % 36}", ts=1_000 + i) for i in range(130)]
+    taken, seen = 0, []
+    while taken < len(clicks):
+        taken += bench.submit(*clicks[taken:])
+        for made in bench.profiles(bench.work()):
+            seen += [entry.ts for entry in made.history[len(made.history) - made.fresh :]]
+    bench.encode()
+    for made in bench.profiles(bench.work()):
+        seen += [entry.ts for entry in made.history[len(made.history) - made.fresh :]]
+    assert seen == [1_000 + i for i in range(130)]
