@@ -114,6 +114,6 @@ def rolled_back(what: str, offsets: Mapping[Partition, int | None], ends: Mappin
     return (
         f"the log ends before what has already been read: {told}. The broker lost its tail, or this is another broker"
         " than the one that the offsets and profiles belong to. Check that STRATA_KAFKA_BOOTSTRAP and the topic names"
-        " are right; if they are, rebuild the state from the log that there is: delete the group's offsets and the"
-        " topics that Strata writes (profiles, recommendations, neighbours, layers), then start again"
+        " are right; if they are, stop every worker and start one with `strata run --rebuild`: it deletes what Strata"
+        " derived (profiles, recommendations, neighbours, layers) and derives it again from the log that there is"
     )

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from consumers.client import Consumer, Partition
 from consumers.stage import Work
 from producers import failpoints
+from producers.errors import TransactionAborted
 from producers.publisher import Publisher
 from producers.transactions import TransactionalPublisher
 
@@ -65,6 +66,10 @@ class Member(Protocol):
         """The group's generation that the partitions handed out so far belong to."""
         ...
 
+    def committed_at_start(self, partition: Partition) -> int | None:
+        """The group's offset when the partition was last started, None where there was none."""
+        ...
+
 
 class ExactlyOnce:
     """Messages and input offsets in one transaction (§ delivery, 4).
@@ -78,18 +83,35 @@ class ExactlyOnce:
         self._publisher = publisher
         self._consumer = consumer
         self._group = group
+        self._owned: frozenset[Partition] = frozenset()
+        self._committed: dict[Partition, int] = {}
 
     def own(self, partitions: Iterable[Partition]) -> None:
         """See :class:`Delivery`. Takes the set's transactional id."""
-        self._publisher.take(transactional_id(self._group, partitions))
+        self._owned = frozenset(partitions)
+        self._committed = {p: offset for p, offset in self._committed.items() if p in self._owned}
+        self._publisher.take(transactional_id(self._group, self._owned))
 
     def deliver(self, work: Work) -> None:
         """See :class:`Delivery`. Begin, send, offsets, commit: the steps are numbered in the publisher."""
         if not work.messages and not work.offsets:
             return
-        offsets: Mapping[Partition, int] = work.offsets
-        membership = self._consumer.membership() if offsets else None
-        self._publisher.publish(work.messages, offsets, membership)
+        # Offsets go along even if none has advanced: with them the group refuses whoever it has replaced.
+        offsets = work.offsets or self._unchanged()
+        try:
+            self._publisher.publish(work.messages, offsets, self._consumer.membership())
+        except TransactionAborted:
+            self._committed.clear()  # it may have been committed after all: the restart reads what there is
+            raise
+        self._committed.update(offsets)
+
+    def _unchanged(self) -> Mapping[Partition, int]:
+        """An owned partition's offset as it is already committed; nothing before the group's very first commit."""
+        for partition in sorted(self._owned):
+            offset = self._committed.get(partition, self._consumer.committed_at_start(partition))
+            if offset is not None:
+                return {partition: offset}
+        return {}
 
 
 def transactional_id(group: str, partitions: Iterable[Partition]) -> str | None:

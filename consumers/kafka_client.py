@@ -85,6 +85,7 @@ class KafkaConsumerClient:
         self._lock = threading.Lock()
         self._events: deque[Rebalance] = deque()
         self._assigned: set[Partition] = set()
+        self._committed: dict[Partition, int] = {}
         settings: dict[str, Any] = connection.client(role) | {
             "enable_auto_commit": False,
             "isolation_level": isolation,
@@ -212,7 +213,9 @@ class KafkaConsumerClient:
                 f"the group's offset for {where.topic}-{where.partition} could not be read within {_ANSWER_S:.0f} s at"
                 f" {self._bootstrap} ({type(error).__name__}): is the group's coordinator up?"
             ) from error
+        self._committed.pop((where.topic, where.partition), None)
         if committed is not None:
+            self._committed[where.topic, where.partition] = committed
             return committed
         if contained is not None:
             log.warning(
@@ -271,6 +274,10 @@ class KafkaConsumerClient:
     def joined(self) -> bool:
         """See :class:`Consumer`."""
         return self._group is None or self._consumer.group_metadata().state == "<stable>"
+
+    def committed_at_start(self, partition: Partition) -> int | None:
+        """The group's offset when the partition was last started, None where there was none."""
+        return self._committed.get(partition)
 
     def membership(self) -> Any:
         """kafka-python's snapshot of the membership, for ``send_offsets_to_transaction`` (KIP-447).

@@ -44,6 +44,9 @@ class LoopConfig:
     """How long the group may take to let this member in."""
     retry_s: float = 60.0
     """How long a publish or commit that the broker does not answer is tried again."""
+    settle_s: float = 2.0
+    """How long to listen for a rebalance after work was aborted, before the partitions that stay are taken up again.
+    A worker that was frozen hears in this time that it has been replaced."""
     stuck_s: float = 60.0
     """After so long without a step the loop counts as dead (/livez)."""
     restore_s: float = 300.0
@@ -96,6 +99,7 @@ class Loop:
         self._uncommitted_since = 0.0
         self._suspended: frozenset[Partition] = frozenset()
         self._aborted_since: float | None = None
+        self._settled_at = 0.0
         self._unjoined_since: float | None = clock()
         self._moved_at = clock()
         self._patience = config.stuck_s
@@ -266,10 +270,12 @@ class Loop:
         self._metrics.aborts.labels(self.role).inc()
         self._consumer.pause(self._owned)
         self._suspended |= self._owned
+        self._settled_at = now + self._config.settle_s
         self._forget(self._owned)
 
     def _take_up(self) -> None:
-        if self._suspended and self._consumer.joined and not self._stopping:
+        settled = self._consumer.joined and self._clock() >= self._settled_at
+        if self._suspended and settled and not self._stopping:
             partitions, self._suspended = self._suspended, frozenset()
             self._begin(partitions)
 

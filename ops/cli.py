@@ -127,12 +127,21 @@ def run(
     roles: Annotated[
         list[str] | None, typer.Argument(help="catalogue, updater, neighbours, layers; all if none.")
     ] = None,
+    rebuild: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild", help="First delete profiles, lists, layers and neighbours; begin again at the first click."
+        ),
+    ] = False,
 ) -> None:
     """Run all roles in one process, or the named ones."""
     effective, wanted = settings(), chosen(roles or ())
     from ops.process import Process
+    from producers import rebuild as state
 
     with until_stopped() as stop, cluster(effective) as connection:
+        if rebuild:
+            state.rebuild(connection, effective.topics, effective.group)
         process = Process(effective, connection, wanted)
         try:
             process.start()

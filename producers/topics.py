@@ -109,7 +109,7 @@ class Topics:
         TopicMismatch
             A topic has another number of partitions than the one that it must follow.
         """
-        with _admin(connection) as admin:
+        with administration(connection) as admin:
             specs = self.specs()
             there = _partitions(admin, [spec.name for spec in specs])
             users = there.get(self.clicks, self.partitions)
@@ -180,7 +180,8 @@ class Topics:
 
 
 @contextmanager
-def _admin(connection: Connection) -> Iterator[Any]:
+def administration(connection: Connection) -> Iterator[Any]:
+    """kafka-python's administrative client; what it fails with becomes a BrokerError."""
     admin = connection.open(lambda: KafkaAdminClient(**connection.client("admin")))
     try:
         yield admin

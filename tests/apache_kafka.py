@@ -19,7 +19,7 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{advertised}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={folder}/logs
@@ -39,6 +39,7 @@ log.cleaner.dedupe.buffer.size=8388608
 log.cleaner.threads=1
 log.cleaner.backoff.ms=500
 log.retention.check.interval.ms=500
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 """
 
 
@@ -52,19 +53,23 @@ def home() -> Path | None:
 class ApacheKafka:
     """A node in its own session, its log in a file, stopped by its own process id."""
 
-    def __init__(self) -> None:
+    def __init__(self, advertised: int | None = None) -> None:
         folder = home()
         assert folder is not None
         self._bin = folder / "bin"
         self._folder = tempfile.TemporaryDirectory(prefix="strata-kafka-")
         self.port, controller = _free_ports(2)
+        self.advertised = advertised or self.port
         self._properties = Path(self._folder.name) / "server.properties"
-        self._properties.write_text(PROPERTIES.format(port=self.port, controller=controller, folder=self._folder.name))
+        properties = PROPERTIES.format(
+            port=self.port, advertised=self.advertised, controller=controller, folder=self._folder.name
+        )
+        self._properties.write_text(properties)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def connection(self) -> Connection:
-        return Connection(bootstrap=f"127.0.0.1:{self.port}")
+        return Connection(bootstrap=f"127.0.0.1:{self.advertised}")
 
     def start(self, timeout_s: float = 60.0) -> None:
         output = Path(self._folder.name) / "output.log"

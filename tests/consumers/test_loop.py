@@ -241,6 +241,9 @@ def test_work_that_did_not_take_effect_is_done_again_from_the_committed_offsets(
     harness.consumer.fill(P0, 3)
     harness.publisher.fail = [TransactionAborted("fenced")]
     harness.steps(3)
+    assert len(harness.publisher.published) == 2, "first it is listened for a rebalance"
+    harness.now += 3
+    harness.steps(3)
     assert [m.value for m in harness.publisher.published] == [b"0", b"1", b"2", b"3", b"4"]
     assert harness.consumer.committed == {P0: 5}
     kinds = [call[0] for call in harness.stage.calls if call[0] in ("assigned", "revoked")]
@@ -258,6 +261,7 @@ def test_partitions_that_went_with_the_abort_are_not_taken_up_again(harness: Har
     harness.steps(4)
     assert harness.publisher.published == [], "nothing is read before the membership is settled"
     harness.consumer.revoke(P0)
+    harness.now += 3
     harness.consumer.joined = True
     harness.steps(3)
     assert harness.consumer.committed == {P1: 2}

@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 from reading import read
 
-from consumers.client import GroupConfig
+from consumers.client import GroupConfig, Partition
+from consumers.delivery import ExactlyOnce
 from consumers.kafka_client import KafkaConsumerClient
+from consumers.stage import Work
 from consumers.tables import TableReader
 from producers import failpoints
 from producers.connection import Connection
@@ -198,3 +200,72 @@ def test_a_table_catches_up_past_the_marks_of_transactions(
     reader = TableReader.open(transactional, {topics.profiles: lambda record: None})
     assert reader.catch_up(10) == 1
     reader.close()
+
+
+class Member:
+    """A member of a group whose partition was committed up to 5 when it was started."""
+
+    def __init__(self) -> None:
+        self.at_start: int | None = 5
+
+    def membership(self) -> str:
+        return "generation 3"
+
+    def committed_at_start(self, partition: Partition) -> int | None:
+        return self.at_start if partition == ("clicks", 1) else None
+
+
+class Recording:
+    """Keeps what would be a transaction."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, dict[Partition, int], object]] = []
+        self.ids: list[str | None] = []
+        self.fails = False
+
+    def take(self, transactional_id: str | None) -> None:
+        self.ids.append(transactional_id)
+
+    def publish(self, messages: Sequence[Message], offsets: Mapping[Partition, int], membership: object) -> None:
+        self.calls.append((len(messages), dict(offsets), membership))
+        if self.fails:
+            raise TransactionAborted("no answer to the commit")
+
+
+def test_offsets_go_along_even_if_none_has_advanced_so_that_the_group_may_refuse() -> None:
+    publisher, member = Recording(), Member()
+    delivery = ExactlyOnce(publisher, member, "g")  # type: ignore[arg-type]
+    delivery.own([("clicks", 1), ("clicks", 0)])
+    assert publisher.ids == ["g-clicks-0.1"]
+    message = Message("lists", b"ann", b"x")
+    delivery.deliver(Work([message]))
+    delivery.deliver(Work([message], {("clicks", 1): 9}))
+    delivery.own([("clicks", 1)])  # the other went: what stays is as far as it was
+    delivery.deliver(Work([message]))
+    delivery.deliver(Work())
+    assert publisher.calls == [
+        (1, {("clicks", 1): 5}, "generation 3"),
+        (1, {("clicks", 1): 9}, "generation 3"),
+        (1, {("clicks", 1): 9}, "generation 3"),
+    ]
+    member.at_start = 20  # it was away, and comes back after somebody else
+    delivery.own([])
+    delivery.own([("clicks", 1)])
+    delivery.deliver(Work([message]))
+    assert publisher.calls[-1] == (1, {("clicks", 1): 20}, "generation 3")
+    assert publisher.ids == ["g-clicks-0.1", "g-clicks-1", None, "g-clicks-1"]
+
+
+def test_after_a_commit_of_unknown_outcome_the_brokers_offset_counts() -> None:
+    publisher, member = Recording(), Member()
+    delivery = ExactlyOnce(publisher, member, "g")  # type: ignore[arg-type]
+    delivery.own([("clicks", 1)])
+    message = Message("lists", b"ann", b"x")
+    delivery.deliver(Work([message], {("clicks", 1): 9}))
+    publisher.fails = True
+    with pytest.raises(TransactionAborted):
+        delivery.deliver(Work([message], {("clicks", 1): 12}))
+    publisher.fails, member.at_start = False, 12
+    delivery.own([("clicks", 1)])
+    delivery.deliver(Work([message]))
+    assert publisher.calls[-1][1] == {("clicks", 1): 12}

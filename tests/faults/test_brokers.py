@@ -1,0 +1,126 @@
+"""Brokers that go, come back, lose their tail, or take their time."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from apache_kafka import ApacheKafka, home
+from bookshop import BOOKS, Bookshop, value, wait_for
+from invariant import check
+from mortal_worker import Worker
+from slow_proxy import SlowProxy
+
+from producers.errors import BrokerError, LogRolledBack
+from producers.rebuild import rebuild
+from producers.topics import Topics
+
+Start = Callable[..., Worker]
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.slow,
+    # kafka-python leaves the sockets of refused connections to the garbage collector
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+USERS = [f"reader-{n}" for n in range(30)]
+
+
+def done(shop: Bookshop) -> bool:
+    try:
+        return shop.committed() == shop.ends()
+    except Exception:
+        return False  # the broker is away
+
+
+def open_shop(node: ApacheKafka, topics: Topics, tiny: str, delivery: str = "exactly-once") -> Bookshop:
+    shop = Bookshop(
+        node.connection, topics, model=tiny, delivery=delivery, threads=1, deadline_ms=60_000, transaction_timeout_s=5
+    )
+    shop.stock()
+    with shop.running(["catalogue"]):
+        wait_for(lambda: len(shop.records(topics.vectors)) == len(BOOKS), "the catalogue")
+    return shop
+
+
+@pytest.fixture
+def node() -> Iterator[ApacheKafka]:
+    """A node of the test's own, to be mistreated."""
+    if home() is None:
+        pytest.skip("Apache Kafka: KAFKA_HOME names no distribution")
+    node = ApacheKafka()
+    node.start()
+    yield node
+    node.close()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+def test_a_broker_that_is_away_for_five_seconds(
+    node: ApacheKafka, topics: Topics, tiny: str, start: Start, how: int
+) -> None:
+    shop = open_shop(node, topics, tiny)
+    worker = start(shop)
+    shop.readers(USERS, 5)
+    wait_for(lambda: shop.lists(), "the first lists")
+    node.stop(how)
+    time.sleep(5)
+    node.start()
+    shop.readers(USERS, 3, seed=1)
+    wait_for(lambda: done(shop), "everything committed", 90)
+    worker.stop()
+    check(shop, once=True)
+    shop.publisher.close()
+
+
+def test_an_empty_broker_under_old_offsets_stops_the_worker_and_a_rebuild_starts_from_the_log_that_there_is(
+    node: ApacheKafka, topics: Topics, tiny: str
+) -> None:
+    """The tail is lost: profiles and offsets tell of clicks that the log does not have."""
+    from kafka import KafkaAdminClient
+
+    shop = open_shop(node, topics, tiny)
+    shop.readers(USERS, 5)
+    with shop.running(["updater"]):
+        wait_for(lambda: done(shop), "everything committed")
+        with pytest.raises(BrokerError, match="still has members"):
+            rebuild(shop.connection, topics, shop.given["group"])
+    admin = KafkaAdminClient(**shop.connection.client("test"))
+    admin.delete_topics([topics.clicks])
+    wait_for(lambda: topics.clicks not in admin.list_topics(), "the loss")
+    admin.close()
+    wait_for(lambda: topics.ensure(shop.connection), "an empty log")
+    shop.sent.clear()
+    shop.readers(USERS[:5], 2)
+    with pytest.raises(LogRolledBack, match="strata run --rebuild"), shop.running(["updater"]) as process:
+        wait_for(lambda: process.wait(0), "the end of the process")
+    rebuild(shop.connection, topics, shop.given["group"])
+    with shop.running(["updater"]):
+        wait_for(lambda: done(shop) and shop.counted() == shop.expected(), "the clicks that there are")
+    check(shop, once=True)
+    shop.publisher.close()
+
+
+def test_a_slow_broker_costs_time_and_nothing_else(topics: Topics, tiny: str, start: Start) -> None:
+    if home() is None:
+        pytest.skip("Apache Kafka: KAFKA_HOME names no distribution")
+    with SlowProxy() as proxy:
+        node = ApacheKafka(advertised=proxy.port)
+        proxy.target = node.port
+        node.start()
+        try:
+            shop = open_shop(node, topics, tiny)
+            with shop.running(["updater"]) as process:
+                wait_for(lambda: process.ready, "ready")
+                proxy.delay_s = 0.3
+                for turn in range(6):
+                    shop.readers(USERS, 10, seed=turn)
+                wait_for(lambda: done(shop), "everything committed", 90)
+                assert value(process, "strata_partitions_revoked_total", role="updater", kind="lost") == 0
+                assert value(process, "strata_partitions_revoked_total", role="updater", kind="revoked") == 0
+            proxy.delay_s = 0
+            check(shop, once=True)
+            shop.publisher.close()
+        finally:
+            node.close()

@@ -1,0 +1,58 @@
+"""kill -9, at every point of a click's way and at any moment."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+from bookshop import Bookshop, wait_for
+from invariant import check
+from mortal_worker import Worker
+
+from producers.failpoints import POINTS
+
+Start = Callable[..., Worker]
+
+ROUNDS = int(os.environ.get("STRATA_TEST_KILLS", "12"))
+"""Random kills in the suite; STRATA_TEST_KILLS=50 takes two to three minutes."""
+USERS = [f"reader-{n}" for n in range(30)]
+
+
+def done(shop: Bookshop) -> bool:
+    return shop.committed() == shop.ends()
+
+
+def test_killed_at_every_point_nothing_is_lost_and_nothing_counts_twice(shop: Bookshop, start: Start) -> None:
+    once = shop.given["delivery"] == "exactly-once"
+    for turn, point in enumerate(POINTS):
+        shop.readers(USERS, 3, seed=turn)
+        shop.garbage(shop.topics.clicks, b"reader-1", b"no click %d" % turn, partition=turn % 2)
+        worker = start(shop, die=(point, 1))
+        assert worker.wait() == -signal.SIGKILL, worker.tail()
+    worker = start(shop)
+    wait_for(lambda: done(shop), "everything committed")
+    worker.stop()
+    outcome = check(shop, once=once)
+    assert outcome.letters == len(POINTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shop", [("kafka", "exactly-once"), ("tansu", "at-least-once")], indirect=True)
+def test_killed_at_any_moment_nothing_is_lost_and_nothing_counts_twice(shop: Bookshop, start: Start) -> None:
+    draw = random.Random(7)
+    for turn in range(ROUNDS):
+        worker = start(shop)
+        shop.readers(USERS, 2, seed=turn)
+        if turn % 4 == 0:
+            shop.garbage(shop.topics.clicks, b"x", b"\xff%d" % turn)
+        worker.await_said("running")
+        time.sleep(draw.uniform(0, 2.5))  # the moment is the input of this test
+        worker.kill()
+    worker = start(shop)
+    wait_for(lambda: done(shop), "everything committed")
+    worker.stop()
+    check(shop, once=shop.given["delivery"] == "exactly-once")

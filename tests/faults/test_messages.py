@@ -1,0 +1,123 @@
+"""Bad messages, repeated messages, and messages that the broker does not take."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+import pytest
+from bookshop import Bookshop, value, wait_for
+from invariant import check
+from kafka import KafkaAdminClient, OffsetAndMetadata, TopicPartition
+from mortal_worker import Worker
+
+from models.events import Click
+from producers.errors import PublishFailed
+from producers.replay import click_message
+
+Start = Callable[..., Worker]
+
+USERS = [f"reader-{n}" for n in range(40)]
+
+
+def done(shop: Bookshop) -> bool:
+    return shop.committed() == shop.ends()
+
+
+def rewind(shop: Bookshop) -> None:
+    """Set the group's offsets back to the beginning."""
+    admin = KafkaAdminClient(**shop.connection.client("test"))
+    beginning = {TopicPartition(shop.topics.clicks, n): OffsetAndMetadata(0, "", -1) for n in range(2)}
+    wait_for(lambda: _altered(admin, shop.given["group"], beginning), "the offsets' change", 20)
+    admin.close()
+
+
+def _altered(admin: KafkaAdminClient, group: str, offsets: dict[TopicPartition, OffsetAndMetadata]) -> bool:
+    """Whether the broker took the offsets; not while it still counts on a member that has gone."""
+    try:
+        answer = admin.alter_group_offsets(group, offsets)
+    except Exception:
+        return False
+    return all(getattr(error, "errno", 0) == 0 for error in answer.values())
+
+
+def test_a_poison_pill_among_a_thousand_is_one_dead_letter_and_stops_nobody(shop: Bookshop) -> None:
+    shop.readers(USERS, 12)
+    shop.garbage(shop.topics.clicks, b"reader-3", b"\x00\xff{[[[", partition=1)
+    shop.readers(USERS, 13, seed=4)
+    with shop.running(["updater"]) as process:
+        wait_for(lambda: done(shop), "everything committed")
+        assert value(process, "strata_dead_letters_total", role="updater", stage="decode") == 1
+    outcome = check(shop, once=shop.given["delivery"] == "exactly-once")
+    assert (outcome.clicks, outcome.letters) == (1_001, 1)
+    (letter,) = shop.records(shop.topics.dead_letters)
+    assert letter.value == b"\x00\xff{[[["
+    assert dict(letter.headers)["trace"] == b"\xff\x00"
+
+
+def test_events_that_come_twice_and_offsets_that_are_set_back_change_nothing(shop: Bookshop) -> None:
+    now = int(time.time() * 1000) - 10_000
+    clicks = [
+        Click(user_id=user, item_id=f"baking-{turn}", ts=now + turn, event_id=f"{user}/{turn}")
+        for turn in range(5)
+        for user in USERS
+    ]
+    for _ in range(2):  # the sender repeats itself
+        shop.publisher.publish([click_message(click, shop.topics) for click in clicks])
+    with shop.running(["updater"]):
+        wait_for(lambda: done(shop), "everything committed")
+    before = shop.profiles()
+    assert {user: profile.clicks for user, profile in before.items()} == dict.fromkeys(USERS, 5)
+    rewind(shop)
+    with shop.running(["updater"]):
+        wait_for(lambda: done(shop), "everything committed again")
+    once = shop.given["delivery"] == "exactly-once"
+    assert shop.profiles() == before
+    assert check(shop, once=once).repeated_lists == (0 if once else len(USERS))
+
+
+@pytest.mark.kafka
+def test_a_record_that_the_broker_refuses_becomes_dead_letters_and_the_rest_goes_on(strict_shop: Bookshop) -> None:
+    shop = strict_shop
+    narrow(shop, shop.topics.profiles, 3_000)
+    draw, now = random.Random(0), int(time.time() * 1000)
+    long = [Click(user_id="long", item_id=draw.randbytes(120).hex(), ts=now) for _ in range(45)]
+    for n, click in enumerate(long):
+        shop.publisher.publish([click_message(click, shop.topics)])
+        shop.readers(USERS[n % 8 : n % 8 + 1], 1, seed=n)
+    with shop.running(["updater"]) as process:
+        wait_for(lambda: done(shop), "everything committed")
+        shop.readers(USERS, 1, seed=5)
+        wait_for(lambda: done(shop), "and what comes after it")
+        assert value(process, "strata_dead_letters_total", role="updater", stage="publish") > 0
+    outcome = check(shop, once=True)
+    assert outcome.letters > 0
+    assert {record.key for record in shop.records(shop.topics.dead_letters)} == {b"long"}
+
+
+@pytest.mark.kafka
+def test_a_dead_letter_that_cannot_be_written_stops_the_worker_and_commits_nothing(strict_shop: Bookshop) -> None:
+    shop = strict_shop
+    narrow(shop, shop.topics.dead_letters, 150)  # a transaction's own marks still fit
+    shop.readers(USERS, 2)
+    with shop.running(["updater"]):
+        wait_for(lambda: done(shop), "the clicks before it")
+    before = shop.committed()
+    shop.garbage(shop.topics.clicks, b"reader-1", b"no click")
+    with pytest.raises(PublishFailed, match="dead-letters refused"), shop.running(["updater"]) as process:
+        wait_for(lambda: process.wait(0), "the end of the process")
+    assert shop.committed() == before
+    narrow(shop, shop.topics.dead_letters, 1_000_000)
+    with shop.running(["updater"]):
+        wait_for(lambda: done(shop), "the dead letter, now that it can be written")
+    assert check(shop, once=True).letters == 1
+
+
+def narrow(shop: Bookshop, topic: str, size: int) -> None:
+    """Let the topic take no longer messages than this."""
+    from kafka.admin import ConfigResource, ConfigResourceType
+
+    admin = KafkaAdminClient(**shop.connection.client("test"))
+    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs={"max.message.bytes": str(size)})])
+    admin.close()
