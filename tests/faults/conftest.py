@@ -57,11 +57,21 @@ def opened(connection: Connection, topics: Topics, tiny: str, delivery: str, **g
         transaction_timeout_s=5,
         **given,
     )
-    shop.stock()
-    with shop.running(["catalogue"]):
-        wait_for(lambda: len(shop.records(topics.vectors)) == len(BOOKS), "the catalogue")
+    encode_the_stock(shop)
     yield shop
     shop.publisher.close()
+
+
+def encode_the_stock(shop: Bookshop) -> None:
+    shop.stock()
+    with shop.running(["catalogue"]):
+        wait_for(lambda: len(shop.records(shop.topics.vectors)) == len(BOOKS), "the catalogue")
+
+
+@pytest.fixture
+def stock() -> Callable[[Bookshop], None]:
+    """Stocks a shop of the test's own and has the catalogue encoded."""
+    return encode_the_stock
 
 
 @pytest.fixture

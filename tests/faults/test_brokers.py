@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from apache_kafka import ApacheKafka, home
-from bookshop import BOOKS, Bookshop, value, wait_for
+from bookshop import Bookshop, value, wait_for
 from invariant import check
 from mortal_worker import Worker
 from slow_proxy import SlowProxy
@@ -18,6 +18,7 @@ from producers.rebuild import rebuild
 from producers.topics import Topics
 
 Start = Callable[..., Worker]
+OpenShop = Callable[[ApacheKafka], Bookshop]
 pytestmark = [
     pytest.mark.kafka,
     pytest.mark.slow,
@@ -35,14 +36,19 @@ def done(shop: Bookshop) -> bool:
         return False  # the broker is away
 
 
-def open_shop(node: ApacheKafka, topics: Topics, tiny: str, delivery: str = "exactly-once") -> Bookshop:
-    shop = Bookshop(
-        node.connection, topics, model=tiny, delivery=delivery, threads=1, deadline_ms=60_000, transaction_timeout_s=5
-    )
-    shop.stock()
-    with shop.running(["catalogue"]):
-        wait_for(lambda: len(shop.records(topics.vectors)) == len(BOOKS), "the catalogue")
-    return shop
+@pytest.fixture
+def open_shop(topics: Topics, tiny: str, stock: Callable[[Bookshop], None]) -> Callable[[ApacheKafka], Bookshop]:
+    """Opens a stocked shop on a node, exactly once."""
+
+    def opened(node: ApacheKafka) -> Bookshop:
+        shop = Bookshop(
+            node.connection, topics, model=tiny, delivery="exactly-once", threads=1, deadline_ms=60_000,
+            transaction_timeout_s=5,
+        )  # fmt: skip
+        stock(shop)
+        return shop
+
+    return opened
 
 
 @pytest.fixture
@@ -57,10 +63,8 @@ def node() -> Iterator[ApacheKafka]:
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
-def test_a_broker_that_is_away_for_five_seconds(
-    node: ApacheKafka, topics: Topics, tiny: str, start: Start, how: int
-) -> None:
-    shop = open_shop(node, topics, tiny)
+def test_a_broker_that_is_away_for_five_seconds(node: ApacheKafka, open_shop: OpenShop, start: Start, how: int) -> None:
+    shop = open_shop(node)
     worker = start(shop)
     shop.readers(USERS, 5)
     wait_for(lambda: shop.lists(), "the first lists")
@@ -75,12 +79,12 @@ def test_a_broker_that_is_away_for_five_seconds(
 
 
 def test_an_empty_broker_under_old_offsets_stops_the_worker_and_a_rebuild_starts_from_the_log_that_there_is(
-    node: ApacheKafka, topics: Topics, tiny: str
+    node: ApacheKafka, topics: Topics, open_shop: OpenShop
 ) -> None:
     """The tail is lost: profiles and offsets tell of clicks that the log does not have."""
     from kafka import KafkaAdminClient
 
-    shop = open_shop(node, topics, tiny)
+    shop = open_shop(node)
     shop.readers(USERS, 5)
     with shop.running(["updater"]):
         wait_for(lambda: done(shop), "everything committed")
@@ -102,7 +106,7 @@ def test_an_empty_broker_under_old_offsets_stops_the_worker_and_a_rebuild_starts
     shop.publisher.close()
 
 
-def test_a_slow_broker_costs_time_and_nothing_else(topics: Topics, tiny: str, start: Start) -> None:
+def test_a_slow_broker_costs_time_and_nothing_else(open_shop: OpenShop) -> None:
     if home() is None:
         pytest.skip("Apache Kafka: KAFKA_HOME names no distribution")
     with SlowProxy() as proxy:
@@ -110,7 +114,7 @@ def test_a_slow_broker_costs_time_and_nothing_else(topics: Topics, tiny: str, st
         proxy.target = node.port
         node.start()
         try:
-            shop = open_shop(node, topics, tiny)
+            shop = open_shop(node)
             with shop.running(["updater"]) as process:
                 wait_for(lambda: process.ready, "ready")
                 proxy.delay_s = 0.3

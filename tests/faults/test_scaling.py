@@ -1,0 +1,70 @@
+"""One worker, three, and one again, while clicks keep coming."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from bookshop import Bookshop, wait_for
+from invariant import check
+from mortal_worker import Worker
+
+Start = Callable[..., Worker]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+USERS = [f"reader-{n}" for n in range(60)]
+
+
+def done(shop: Bookshop) -> bool:
+    return shop.committed() == shop.ends()
+
+
+class Load:
+    """Clicks without end, some hundred a second."""
+
+    def __init__(self, shop: Bookshop) -> None:
+        self._shop = shop
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        turn = 0
+        while not self._stop.wait(0.2):
+            self._shop.readers(USERS[turn % 2 :: 2], 1, seed=turn)
+            turn += 1
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@pytest.mark.parametrize("shop", [("kafka", "exactly-once"), ("kafka", "at-least-once")], indirect=True)
+@pytest.mark.parametrize("static", [False, True], ids=["dynamic", "static"])
+def test_one_worker_three_and_one_again_lose_nothing(shop: Bookshop, start: Start, static: bool) -> None:
+    shop.given.pop("instance", None)
+
+    def begin(number: int) -> Worker:
+        name = {"instance": f"worker-{number}"} if static else {}
+        return start(shop, **name)
+
+    with Load(shop):
+        first = begin(0)
+        first.await_said("updater: assigned")
+        second, third = begin(1), begin(2)
+        wait_for(lambda: second.said("updater: assigned") or third.said("updater: assigned"), "a share for another")
+        time.sleep(2)  # under load
+        second.stop()
+        third.stop()
+        time.sleep(1)
+    wait_for(lambda: done(shop), "everything committed", 60)
+    first.stop()
+    assert check(shop, once=shop.given["delivery"] == "exactly-once").clicks > 500
+    restored = re.findall(r"restored (\d+) profiles", first.log.read_text())
+    assert int(restored[-1]) > 0, "it knew the users of what it took back"
