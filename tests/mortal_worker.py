@@ -17,7 +17,11 @@ from typing import Any
 
 from producers import failpoints
 
-PRELOAD = ["mortal_worker", "ops.process", "ops.settings"]
+PRELOAD = [
+    "mortal_worker", "ops.process", "ops.settings", "kafka.admin", "kafka.codec",
+    "transformers.models.bert.modeling_bert", "transformers.models.bert.configuration_bert",
+    "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
+]  # fmt: skip
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(PRELOAD)
 
@@ -38,6 +42,7 @@ def die_at(point: str, times: int) -> None:
 def _run(bootstrap: str, given: dict[str, Any], roles: Sequence[str], die: tuple[str, int] | None, log: str) -> None:
     logging.basicConfig(filename=log, level=logging.INFO, format="%(asctime)s %(process)d %(message)s", force=True)
     logging.getLogger("kafka").setLevel(logging.ERROR)
+    logging.info("forked")
     from ops.process import Process
     from ops.settings import Settings
     from producers.connection import Connection
