@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from models.records import LayerInfo, LayerTree
 
 if TYPE_CHECKING:
     from models.layers import LayerLearner
+
+_TITLES: Final = 3  # of a layer, for people
 
 
 def tree_record(learner: LayerLearner, tree: Tree, now_ms: int) -> LayerTree:
@@ -58,6 +60,7 @@ def layer_record(learner: LayerLearner, group: int) -> LayerInfo:
         totals=tuple(totals.tolist()),
         half_lives=s.half_lives,
         medoids=name.medoids,
+        titles=tuple(learner.items.titles[row] for row in rows[:_TITLES].tolist()),
     )
 
 

@@ -137,6 +137,8 @@ class LayerInfo(Struct, frozen=True, kw_only=True):
     """Clicks (of all users, not of the layer's)."""
     medoids: tuple[str, ...] = ()
     """Of the top items those nearest to the centre: what the layer looks like."""
+    titles: tuple[str, ...] = ()
+    """Titles of the first few of ``items``, for people."""
 
 
 class LayerState(Struct, frozen=True, kw_only=True):

@@ -157,13 +157,13 @@ def source(made: Recommendation) -> Text:
     return Text(f"made {at} after the click {click}; {how}", style="dim")
 
 
-def layer_tree(infos: Sequence[LayerInfo], top: int = 3) -> Tree:
-    """The layers as a tree for the terminal, each with label, share of the activity, and top items by id."""
+def layer_tree(infos: Sequence[LayerInfo]) -> Tree:
+    """The layers as a tree for the terminal, each with label, share of the activity, and its top items."""
     tree, branches = Tree("interest layers", guide_style="dim"), dict[str, Tree]()
     for info in infos:
         line = Text(f"{info.id} ", style="bold").append(clean(info.label), style="not bold green")
         line.append(f"  {info.size:.1%}", style="not bold cyan")
-        line.append(f"  {', '.join(map(clean, info.items[:top]))}", style="not bold dim")
+        line.append(f"  {' · '.join(map(clean, info.titles))}", style="not bold dim")
         parent = branches.get(info.id.rpartition(".")[0] or "root", tree)
         branches[info.id] = parent.add(line)
     return tree
