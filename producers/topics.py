@@ -21,6 +21,8 @@ LAYERS_BYTES: Final = 8 * 1024 * 1024
 """Longest message on ``layers``: basis and centres of a large tree."""
 MESSAGE_BYTES: Final = 1_000_000
 """Longest message elsewhere: a little under the broker's own default of 1,048,588 for a whole batch."""
+DEAD_LETTER_BYTES: Final = 2 * MESSAGE_BYTES
+"""Longest dead letter: the longest message that a broker takes by default, and the headers that say what was wrong."""
 
 _HOUR_MS: Final = 3_600_000
 _NAMES: Final = (
@@ -70,7 +72,7 @@ class Topics:
     @property
     def limits(self) -> dict[str, int]:
         """Longest message in bytes, for the topics where it is not :data:`MESSAGE_BYTES`."""
-        return {self.layers: LAYERS_BYTES}
+        return {self.layers: LAYERS_BYTES, self.dead_letters: DEAD_LETTER_BYTES}
 
     def specs(self) -> list[Spec]:
         """Every topic as it should be, inputs first."""
@@ -93,7 +95,11 @@ class Topics:
             ),
             Spec(name=self.neighbours, partitions=1, config=compact),
             Spec(name=self.recommendations, partitions=users, config=compact),
-            Spec(name=self.dead_letters, partitions=1, config={"cleanup.policy": "delete"}),
+            Spec(
+                name=self.dead_letters,
+                partitions=1,
+                config={"cleanup.policy": "delete", "max.message.bytes": str(DEAD_LETTER_BYTES + 100_000)},
+            ),
         ]
 
     def ensure(self, connection: Connection, *, create: bool = True, timeout_s: float = 30.0) -> dict[str, int]:

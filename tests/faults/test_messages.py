@@ -56,6 +56,17 @@ def test_a_poison_pill_among_a_thousand_is_one_dead_letter_and_stops_nobody(shop
     assert dict(letter.headers)["trace"] == b"\xff\x00"
 
 
+def test_the_longest_message_that_a_broker_takes_fits_into_the_dead_letters(shop: Bookshop) -> None:
+    value = random.Random(0).randbytes(999_800)
+    shop.garbage(shop.topics.clicks, b"reader-1", value)
+    shop.readers(USERS, 1)
+    with shop.running(["updater"]):
+        wait_for(lambda: done(shop), "everything committed")
+    (letter,) = shop.records(shop.topics.dead_letters)
+    assert letter.value == value
+    check(shop, once=shop.given["delivery"] == "exactly-once")
+
+
 def test_events_that_come_twice_and_offsets_that_are_set_back_change_nothing(shop: Bookshop) -> None:
     now = int(time.time() * 1000) - 10_000
     clicks = [
