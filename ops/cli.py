@@ -35,6 +35,10 @@ app = typer.Typer(
 )
 topics_app = typer.Typer(help="Strata's topics.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
+letters_app = typer.Typer(
+    help="Messages that could not be used: see them, and send them back after a fix.", no_args_is_help=True
+)
+app.add_typer(letters_app, name="dead-letters")
 console = Console()
 
 
@@ -260,6 +264,49 @@ def layers() -> None:
 
     effective = settings()
     console.print(reading.layer_tree(reading.layers(reachable(effective), effective.topics)))
+
+
+Reason = Annotated[str, typer.Option("--reason", help="Only those whose stage, error class or reason contains this.")]
+OfTopic = Annotated[str, typer.Option("--topic", help="Only those that were on this topic.")]
+
+
+@letters_app.command("list")
+def letters_list(reason: Reason = "", topic: OfTopic = "") -> None:
+    """List dead letters, oldest first; payloads are not shown."""
+    from ops import letters
+
+    effective = settings()
+    console.print(letters.table(letters.letters(reachable(effective), effective.topics, reason, topic)))
+
+
+@letters_app.command("show")
+def letters_show(offset: Annotated[int, typer.Argument(help="Offset, as `list` shows it.")]) -> None:
+    """Show one dead letter with its payload."""
+    from ops import letters
+
+    effective = settings()
+    console.print(letters.whole(letters.find(letters.letters(reachable(effective), effective.topics), offset)))
+
+
+@letters_app.command("replay")
+def letters_replay(
+    reason: Reason = "",
+    topic: OfTopic = "",
+    offset: Annotated[int | None, typer.Option(help="Only the one at this offset.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
+) -> None:
+    """Send dead letters back to the topics where they were; those that still cannot be used come back as new ones."""
+    from ops import letters
+
+    effective = settings()
+    connection = reachable(effective)
+    chosen = letters.letters(connection, effective.topics, reason, topic)
+    if offset is not None:
+        chosen = [letters.find(chosen, offset)]
+    console.print(letters.table(chosen))
+    if not dry_run:
+        letters.send_back(connection, effective.topics, chosen)
+    console.print(f"{len(chosen)} message(s) {'would be ' if dry_run else ''}sent back")
 
 
 @app.command()
