@@ -470,3 +470,30 @@ def test_learners_see_every_click_of_a_user_who_clicks_faster_than_lists_are_mad
     for made in bench.profiles(bench.work()):
         seen += [entry.ts for entry in made.history[len(made.history) - made.fresh :]]
     assert seen == [1_000 + i for i in range(130)]
+
+
+def test_a_dead_letter_goes_out_with_the_commit_that_covers_it(bench: Bench) -> None:
+    """Otherwise a crash between the two makes it come twice, in a transaction too."""
+    bench.submit(bench.click("ann", "i0"), bench.topics.append(bench.names.clicks, "x", b"{"))
+    assert bench.work() == Work(), "the click before it is not in a list yet"
+    assert not bench.updater.idle()
+    bench.encode()
+    work = bench.work()
+    assert len(by_topic(work.messages, bench.names.dead_letters)) == 1
+    assert work.offsets == {(bench.names.clicks, 0): 2}
+
+
+def test_in_a_transaction_a_click_that_is_read_again_owes_nothing(bench: Bench, diversion: Diversion) -> None:
+    clicks = [bench.click("ann", "i0"), bench.click("ann", "i1")]
+    bench.submit(*clicks)
+    bench.encode()
+    bench.work()
+    again = restarted(bench, diversion, config=UpdaterConfig(atomic=True))
+    again.assign(0)
+    again.submit(*clicks)
+    work = again.work()
+    assert work.messages == []
+    assert work.offsets == {(bench.names.clicks, 0): 2}
+    again.submit(again.click("ann", "i2"))
+    again.encode()
+    assert [made.source.offset for made in again.lists(again.work())] == [2]
