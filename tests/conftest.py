@@ -87,3 +87,10 @@ def publisher(broker: Connection, topics: Topics) -> Iterator[Publisher]:
 def metrics() -> Metrics:
     """Metrics on a registry of the test's own."""
     return Metrics(CollectorRegistry())
+
+
+def pytest_sessionfinish() -> None:
+    """Wait for the server that forked the workers of the fault tests: nothing is left behind when pytest ends."""
+    forkserver = sys.modules.get("multiprocessing.forkserver")
+    if forkserver is not None:
+        forkserver._forkserver._stop()
