@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.shard import Owed, Shard
+from consumers.shard import Owed, Shard, UserKey
 from models.profile import Profile
 from models.recommender import RankedList, Recommender
 from models.records import LayerRef, Recommendation, Source
@@ -35,7 +35,7 @@ class Ready:
     """Nothing was added to his history: his vector stays as it is."""
 
     @property
-    def key(self) -> tuple[int, str]:
+    def key(self) -> UserKey:
         """Partition and user."""
         return self.shard.partition, self.user_id
 

@@ -10,6 +10,9 @@ from models.items import ItemStore
 from models.profile import Profile
 from models.records import ApplyMark, ProfileRecord, decode
 
+UserKey = tuple[int, str]
+"""Partition and user: what a user is known by in a process that has several partitions."""
+
 
 @dataclass(slots=True)
 class Owed:

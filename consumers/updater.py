@@ -14,9 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final, cast
 
 import msgspec
 
@@ -25,55 +23,21 @@ from consumers.diversion import Diversion
 from consumers.knowledge import Knowledge
 from consumers.lists import ARM, ListMaker, Made, Ready
 from consumers.metrics import Metrics
-from consumers.shard import Owed, Shard
+from consumers.reencoder import Reencoder
+from consumers.restoring import restore
+from consumers.shard import Owed, Shard, UserKey
 from consumers.stage import Work
 from consumers.tables import OpenTables
+from consumers.updater_config import UpdaterConfig
 from models.encode_queue import Outlet
 from models.encoder import Encoder
-from models.events import Click, Limits, decode_click
-from models.profile import ProfileLimits
+from models.events import Click, decode_click
 from models.recommender import Recommender
-from producers import failpoints
 from producers.errors import PublishFailed
 from producers.publisher import Message
 from producers.topics import Topics
 
 log = logging.getLogger(__name__)
-
-_TELL_S: Final = 2.0
-"""How often a long restore says how far it is."""
-
-_Key = tuple[int, str]
-"""Partition and user: what the encoder's queue knows a history by."""
-
-_BEHIND: Final = 16  # that part of the encoder's queue is for who was served without it
-
-
-@dataclass(frozen=True, kw_only=True)
-class UpdaterConfig:
-    """How the updater works."""
-
-    list_length: int = 10
-    """Items in a list."""
-    encoded_clicks: int = 8
-    """Newest clicks whose texts make the input of BERT."""
-    deadline_s: float = 0.5
-    """How long a list may wait for the encoder, s; then it goes out from cached item vectors."""
-    batch_users: int = 256
-    """Lists made and published at a time, at most."""
-    publish_s: float = 0.02
-    """Least time between two publications, s: a publication costs some milliseconds whatever its size."""
-    owed_users: int = 20_000
-    """Users who may wait for a list at a time; beyond it, reading pauses."""
-    hot_profiles: int = 20_000
-    """Profiles kept as objects, of each partition; the others are kept as bytes."""
-    atomic: bool = False
-    """A profile and its list become visible together, in a transaction: a click that is read again then owes nothing.
-    Otherwise its list goes out again, because a crash may have come between the two."""
-    tables_timeout_s: float = 300.0
-    """How long the tables may take to be read at a start, s."""
-    profile: ProfileLimits = field(default_factory=ProfileLimits)
-    limits: Limits = field(default_factory=Limits)
 
 
 class Updater:
@@ -107,8 +71,6 @@ class Updater:
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._encoder = encoder
-        self._outlet = outlet
         self.recommender = recommender
         self._items = recommender.items
         self._topics = topics
@@ -118,11 +80,10 @@ class Updater:
         self._wall = wall
         self._clock = clock
         self._shards: dict[int, Shard] = {}
-        self._to_encode: dict[_Key, None] = {}
-        self._submitted: set[_Key] = set()
+        self._reencoder = Reencoder(encoder, outlet, recommender.items, config.encoded_clicks)
         self._knowledge = Knowledge(recommender, encoder.name, open_tables, topics)
         self._open_tables = open_tables
-        self._arrived: dict[_Key, Ready] = {}
+        self._arrived: dict[UserKey, Ready] = {}
         self._committed: dict[int, int] = {}
         self._lists = ListMaker(recommender, topics, encoder.name, config.list_length)
         self._in_hand: list[tuple[Made, Owed | None]] = []  # what the Work in hand is made of, and what it settles
@@ -133,33 +94,17 @@ class Updater:
     def assigned(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         """Read the tables to their ends, then restore the profiles of these partitions."""
         self._knowledge.catch_up(self._config.tables_timeout_s)
-        numbers = sorted(number for _, number in partitions)
-        fresh = {n: Shard(n, self._items, self._config.hot_profiles) for n in numbers}
-
-        def restore(record: Record) -> None:
-            fresh[record.partition].restore((record.key or b"").decode(errors="replace"), record.value)
-            self._metrics.profiles_restored.inc()
-
-        began, told = self._clock(), self._clock()
-
-        def progress(done: int, total: int) -> None:
-            nonlocal told
-            if self._clock() - told > _TELL_S:
-                told = self._clock()
-                log.info("updater: restoring profiles, %d of %d records read", done, total)
-
-        if numbers:
-            reader = self._open_tables({self._topics.profiles: restore}, numbers)
-            try:
-                reader.catch_up(self._config.tables_timeout_s, progress)
-            finally:
-                reader.close()
+        fresh = restore(
+            [number for _, number in partitions],
+            self._open_tables,
+            self._topics.profiles,
+            self._items,
+            self._config.hot_profiles,
+            self._metrics,
+            timeout_s=self._config.tables_timeout_s,
+            clock=self._clock,
+        )
         self._shards.update(fresh)
-        profiles, seconds = sum(map(len, fresh.values())), max(self._clock() - began, 1e-3)
-        log.info(
-            "updater: restored %d profiles of %d partition(s) in %.2f s (%.0f/s)",
-            profiles, len(numbers), seconds, profiles / seconds,
-        )  # fmt: skip
         return {(self._topics.clicks, n): shard.applied + 1 for n, shard in fresh.items() if shard.applied >= 0}
 
     def revoked(self, partitions: Iterable[Partition]) -> None:
@@ -169,11 +114,8 @@ class Updater:
             if self._shards.pop(number, None) is None:
                 continue
             self._committed.pop(number, None)
-            self._to_encode = {key: None for key in self._to_encode if key[0] != number}
+            self._reencoder.forget_partition(number)
             self._arrived = {key: ready for key, ready in self._arrived.items() if key[0] != number}
-            gone = {key for key in self._submitted if key[0] == number}
-            self._submitted -= gone
-            self._outlet.discard(gone)
         self._diversion.forget(partitions)
 
     # -- clicks -------------------------------------------------------------------------------------------------
@@ -230,10 +172,10 @@ class Updater:
         owed.changed |= profile.applied > before
         key = (shard.partition, user_id)
         if profile.clicks > clicks:
-            self._to_encode[key] = None
+            self._reencoder.want(key)
             if key in self._arrived and self._arrived[key].same:
                 del self._arrived[key]  # his history is another one now
-        elif profile.encoded >= profile.applied and key not in self._to_encode:
+        elif profile.encoded >= profile.applied and key not in self._reencoder:
             # nothing that BERT would read: the same list again, or one without what was dismissed
             self._arrived.setdefault(key, Ready(shard, user_id, same=True))
 
@@ -245,53 +187,11 @@ class Updater:
         if self._items.find(click.item_id) in served:
             self._metrics.hits.labels(ARM).inc()
 
-    # -- encoding -----------------------------------------------------------------------------------------------
+    # -- lists --------------------------------------------------------------------------------------------------
 
     def _offer(self) -> None:
-        """Hand to the encoder what it has room for: first who is owed a list, then who was served without it."""
-        free = self._outlet.capacity - self._outlet.pending
-        self._offer_some(list(islice(self._to_encode, max(0, free))))
-        if not self._to_encode:
-            # about a batch: who clicks next must not stand behind a long line of those who were served already
-            free = max(1, self._outlet.capacity // _BEHIND) - self._outlet.pending
-            behind = ((n, user_id) for n, shard in self._shards.items() for user_id in shard.behind)
-            self._offer_some(list(islice(behind, max(0, free))))
-
-    def _offer_some(self, keys: Sequence[_Key]) -> None:
-        if not keys:
-            return
-        tokens = self._items.tokens
-        profiles = [self._shards[number].profile(user_id) for number, user_id in keys]
-        last = self._config.encoded_clicks
-        histories = [
-            [tokens[row] for row in profile.rows[: -last - 1 : -1] if len(tokens[row])] for profile in profiles
-        ]
-        inputs = iter(self._encoder.inputs([history for history in histories if history]))
-        for key, profile, history in zip(keys, profiles, histories, strict=True):
-            shard = self._shards[key[0]]
-            if not history:  # none of his items is encoded yet: there is nothing to read
-                profile.encoded = profile.applied
-                if key[1] in shard.owed:
-                    self._arrived[key] = Ready(shard, key[1])
-            elif not self._outlet.submit(key, next(inputs), profile.applied):
-                return
-            else:
-                self._submitted.add(key)
-            self._to_encode.pop(key, None)
-            shard.behind.pop(key[1], None)
-
-    def _collect(self) -> None:
-        if drained := self._outlet.drain():
-            failpoints.reach("after-encode")
-        for encoded in drained:
-            key = cast(_Key, encoded.key)
-            shard = self._shards.get(key[0])
-            self._submitted.discard(key)
-            if shard is None:
-                continue
-            if encoded.error is not None:
-                log.error("updater: a history could not be encoded", exc_info=encoded.error)
-            self._arrived[key] = Ready(shard, key[1], encoded.vector, cast(int, encoded.tag))
+        for ready in self._reencoder.offer(self._shards):
+            self._arrived[ready.key] = ready
 
     def _overdue(self, now: float) -> None:
         """Whoever has waited for the encoder beyond the deadline is served without it."""
@@ -301,12 +201,11 @@ class Updater:
                     break  # in order of arrival: the rest is younger
                 self._arrived.setdefault((number, user_id), Ready(shard, user_id))
 
-    # -- lists --------------------------------------------------------------------------------------------------
-
     def poll(self, now: float) -> Work | None:
         """See :class:`~consumers.stage.Stage`."""
         self._knowledge.follow(now)
-        self._collect()
+        for ready in self._reencoder.collect(self._shards):
+            self._arrived[ready.key] = ready
         self._overdue(now)
         self._offer()
         if now < self._next_publish:
@@ -357,8 +256,8 @@ class Updater:
     def _done(self, one: Ready) -> None:
         """A user leaves the stage; if BERT has not read his newest clicks, he is remembered for later."""
         self._arrived.pop(one.key, None)
-        waited = one.key in self._to_encode
-        self._to_encode.pop(one.key, None)
+        waited = one.key in self._reencoder
+        self._reencoder.drop(one.key)
         profile = one.shard.profile(one.user_id)
         if profile.encoded >= profile.applied:
             one.shard.behind.pop(one.user_id, None)

@@ -16,7 +16,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.updater import UpdaterConfig
+from consumers.updater_config import UpdaterConfig
 from models.encoder import Encoder
 from models.events import Click
 from models.histories import Histories

@@ -52,7 +52,7 @@ if TYPE_CHECKING:  # torch, River and FAISS stand behind these: 3 s that `strata
     from consumers.client import GroupConfig
     from consumers.layers import LayersConfig
     from consumers.neighbours import NeighboursConfig
-    from consumers.updater import UpdaterConfig
+    from consumers.updater_config import UpdaterConfig
     from models.layers import LayerSettings
     from models.ranker import RankingConfig
 
@@ -297,7 +297,7 @@ class Settings(BaseSettings):
     @property
     def updater(self) -> UpdaterConfig:
         """How the updater works."""
-        from consumers.updater import UpdaterConfig
+        from consumers.updater_config import UpdaterConfig
         from models.profile import ProfileLimits
 
         return UpdaterConfig(

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from consumers.catalogue import CatalogueConfig
-from consumers.updater import UpdaterConfig
+from consumers.updater_config import UpdaterConfig
 from models.encoder import Encoder
 from models.kernels import DTYPES, Precision, PrepackedLinear, faster_precision, prepacked_is_faster
 from models.text import ItemText

@@ -13,7 +13,8 @@ from consumers.client import Record
 from consumers.diversion import Diversion
 from consumers.metrics import Metrics
 from consumers.stage import Work
-from consumers.updater import Updater, UpdaterConfig
+from consumers.updater import Updater
+from consumers.updater_config import UpdaterConfig
 from models.encode_queue import EncodeQueue
 from models.encoder import Encoder
 from models.events import Limits
