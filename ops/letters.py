@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from rich.table import Table
 from rich.text import Text
 
 from consumers.client import Record
+from consumers.letters import Letter, read_letter
 from consumers.tables import TableReader
 from models.errors import StrataError
 from ops.reading import clean
 from producers.connection import Connection
-from producers.publisher import Message, Publisher
+from producers.publisher import Publisher
 from producers.topics import Topics
 
-_OURS: Final = ("strata-error-", "kafka_dlt-original-")
 _SHOWN: Final = 2_000  # bytes of a payload on the screen
 
 
@@ -25,87 +24,35 @@ class NoSuchLetter(StrataError):
     """There is no dead letter at that place."""
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """One dead letter.
-
-    Attributes
-    ----------
-    offset
-        On the topic of dead letters: its name for :func:`find`.
-    topic, partition, original_offset
-        Where the message was.
-    stage, error, reason
-        Where it failed, the error's class, and what was wrong.
-    key, value, headers
-        The message itself, byte for byte.
-    """
-
-    offset: int
-    topic: str
-    partition: int
-    original_offset: int
-    stage: str
-    error: str
-    reason: str
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
-
-    @property
-    def message(self) -> Message:
-        """The message as it was, for the place where it was."""
-        return Message(self.topic, self.key, self.value, self.partition, self.headers)
-
-
 def letters(connection: Connection, topics: Topics, reason: str = "", topic: str = "") -> list[Letter]:
     """All dead letters, oldest first; those whose reason, stage or error class contains ``reason``, of one topic.
+
+    What was deleted, or written again, counts as such before the broker's compaction makes it so.
 
     Raises
     ------
     BrokerError
         If the topic cannot be read.
     """
-    found: list[Letter] = []
+    found: dict[bytes | int, Letter] = {}
 
     def keep(record: Record) -> None:
-        letter = read(record)
-        if letter is not None and topic in ("", letter.topic):
-            said = f"{letter.stage} {letter.error} {letter.reason}".lower()
-            if reason.lower() in said:
-                found.append(letter)
+        letter = read_letter(record)
+        name = record.offset if letter is not None and not letter.keyed else record.key or b""
+        found.pop(name, None)
+        if letter is not None:
+            found[name] = letter
+
+    def wanted(letter: Letter) -> bool:
+        said = f"{letter.stage} {letter.error} {letter.reason}".lower()
+        return topic in ("", letter.topic) and reason.lower() in said
 
     reader = TableReader.open(connection, {topics.dead_letters: keep}, role="letters")
     try:
         reader.catch_up()
     finally:
         reader.close()
-    return sorted(found, key=lambda letter: letter.offset)
-
-
-def read(record: Record) -> Letter | None:
-    """The letter in a record; None for what somebody else has written to the topic."""
-    named = {name: content or b"" for name, content in record.headers}
-    try:
-        topic = named["kafka_dlt-original-topic"].decode()
-        partition = int.from_bytes(named["kafka_dlt-original-partition"], "big", signed=True)
-        offset = int.from_bytes(named["kafka_dlt-original-offset"], "big", signed=True)
-    except (KeyError, UnicodeDecodeError):
-        return None
-    return Letter(
-        offset=record.offset,
-        topic=topic,
-        partition=partition,
-        original_offset=offset,
-        stage=named.get("strata-error-stage", b"").decode(errors="replace"),
-        error=named.get("strata-error-class", b"").decode(errors="replace"),
-        reason=named.get("strata-error-message", b"").decode(errors="replace"),
-        key=record.key,
-        value=record.value,
-        headers=tuple(
-            (name, content) for name, content in record.headers if content is not None and not name.startswith(_OURS)
-        ),
-    )
+    return sorted(filter(wanted, found.values()), key=lambda letter: letter.offset)
 
 
 def find(all_letters: Iterable[Letter], offset: int) -> Letter:

@@ -10,6 +10,11 @@ from models.errors import InvalidEvent, StrataError
 from producers.errors import DeadLetterLimitExceeded, PublishFailed
 from producers.publisher import Message
 
+ORIGINAL_KEY: Final = "strata-original-key"
+"""Header with the message's own key; absent where it had none."""
+NULL_VALUE: Final = "strata-original-null"
+"""Header of a message whose value was null: a null on the topic of dead letters deletes a letter."""
+
 _MESSAGE_LENGTH: Final = 500
 
 
@@ -26,6 +31,9 @@ def dead_letter(
 ) -> Message:
     """The dead letter of a message: key, value and headers as they were, and where and why it failed.
 
+    Its key is the place of the message (:func:`letter_key`): on a compacted topic one letter can then be deleted (an
+    erasure does), and one that was written twice becomes one.
+
     The headers ``kafka_dlt-original-*`` are encoded as Spring Kafka encodes them (topic as UTF-8, partition as a
     4-byte and offset and timestamp as 8-byte big-endian integers), so that its tools can read them. The reason comes
     from Strata's own errors alone, which hold no payload; of any other exception only the class is told.
@@ -38,12 +46,15 @@ def dead_letter(
     reason = str(error) if isinstance(error, StrataError) else "see the log of the worker"
     reason = "".join(c if c.isprintable() else "?" for c in reason)[:_MESSAGE_LENGTH]
     stage = stage_of(error)
-    kept = tuple((name, content) for name, content in headers if content is not None)
+    kept = [(name, content) for name, content in headers if content is not None]
+    if key is not None:
+        kept.append((ORIGINAL_KEY, key))
+    if value is None:
+        kept.append((NULL_VALUE, b""))
     return Message(
         topic=dead_letters_topic,
-        key=key,
-        # null key and null value at once cannot be written: the empty value stands for it
-        value=b"" if key is None and value is None else value,
+        key=letter_key(topic, partition, offset),
+        value=b"" if value is None else value,
         headers=(
             *kept,
             ("strata-error-stage", stage.encode()),
@@ -55,6 +66,15 @@ def dead_letter(
             ("kafka_dlt-original-timestamp", timestamp.to_bytes(8, "big", signed=True)),
         ),
     )
+
+
+def letter_key(topic: str, partition: int, offset: int) -> bytes:
+    """The key of the dead letter of the message at this place.
+
+    >>> letter_key("clicks", 3, 17)
+    b'clicks/3/17'
+    """
+    return f"{topic}/{partition}/{offset}".encode()
 
 
 def stage_of(error: Exception) -> str:

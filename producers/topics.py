@@ -63,6 +63,8 @@ class Topics:
     """Partitions of ``items`` and ``vectors``."""
     replication: int = -1
     """Copies of each partition; -1 = the broker's default."""
+    dead_letter_retention_ms: int | None = None
+    """How long dead letters are kept where Strata creates their topic, ms; None = the broker's default."""
 
     def __post_init__(self) -> None:
         for name in _NAMES:
@@ -98,9 +100,15 @@ class Topics:
             Spec(
                 name=self.dead_letters,
                 partitions=1,
-                config={"cleanup.policy": "delete", "max.message.bytes": str(DEAD_LETTER_BYTES + 100_000)},
+                # compact: one letter can be deleted; delete: none is kept for ever
+                config={"cleanup.policy": "compact,delete", "max.message.bytes": str(DEAD_LETTER_BYTES + 100_000)}
+                | self._dead_letter_retention(),
             ),
         ]
+
+    def _dead_letter_retention(self) -> dict[str, str]:
+        kept = self.dead_letter_retention_ms
+        return {} if kept is None else {"retention.ms": str(kept)}
 
     def ensure(self, connection: Connection, *, create: bool = True, timeout_s: float = 30.0) -> dict[str, int]:
         """Create what is missing, check what is there; partitions by topic.

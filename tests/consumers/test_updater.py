@@ -252,7 +252,7 @@ def test_a_malformed_click_is_diverted_with_the_commit_and_the_rest_flows_on(ben
     bench.encode()
     work = bench.work()
     (letter,) = by_topic(work.messages, bench.names.dead_letters)
-    assert (letter.key, letter.value) == (b"x", b"\xff{")
+    assert (letter.key, letter.value) == (b"clicks/0/0", b"\xff{")
     assert dict(letter.headers)["strata-error-stage"] == b"decode"
     assert len(bench.lists(work)) == 1
     assert work.offsets == {(bench.names.clicks, 0): 2}
@@ -430,7 +430,7 @@ def test_a_refused_list_becomes_dead_letters_of_all_its_clicks_and_the_user_is_a
     assert left is not None
     assert [(m.topic, m.key) for m in left.messages] == [
         (bench.names.recommendations, b"bob"), (bench.names.profiles, b"bob"),
-        (bench.names.dead_letters, b"ann"), (bench.names.dead_letters, b"ann"),
+        (bench.names.dead_letters, b"clicks/0/2"), (bench.names.dead_letters, b"clicks/0/4"),
     ]  # fmt: skip
     letters = by_topic(left.messages, bench.names.dead_letters)
     assert [m.value for m in letters] == [clicks[0].value, clicks[2].value]
@@ -457,7 +457,7 @@ def test_a_revoked_partitions_dead_letters_are_the_next_owners(bench: Bench) -> 
         bench.topics.append(bench.names.clicks, "x", b"{", 0), bench.topics.append(bench.names.clicks, "y", b"{", 1)
     )
     bench.updater.revoked([(bench.names.clicks, 0)])
-    assert [m.key for m in by_topic(bench.work().messages, bench.names.dead_letters)] == [b"y"]
+    assert [m.key for m in by_topic(bench.work().messages, bench.names.dead_letters)] == [b"clicks/1/0"]
 
 
 def test_learners_see_every_click_of_a_user_who_clicks_faster_than_lists_are_made(bench: Bench) -> None:

@@ -21,12 +21,12 @@ def test_messages_arrive_as_they_were(broker: Connection, topics: Topics, publis
         [
             Message(topics.profiles, b"u1", b"value", 1, headers),
             Message(topics.profiles, b"u1", None, 1),
-            Message(topics.dead_letters, None, b""),
+            Message(topics.clicks, None, b"", 0),
         ]
     )
     profiles = [(r.partition, r.offset, r.key, r.value, r.headers) for r in read(broker, topics.profiles)]
     assert profiles == [(1, 0, b"u1", b"value", headers), (1, 1, b"u1", None, ())]
-    assert [(r.key, r.value) for r in read(broker, topics.dead_letters)] == [(None, b"")]
+    assert [(r.key, r.value) for r in read(broker, topics.clicks)] == [(None, b"")]
 
 
 def test_messages_of_a_key_keep_their_order_and_their_partition(

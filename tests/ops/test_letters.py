@@ -9,7 +9,7 @@ from consumers.tables import TableReader
 from models.errors import InvalidEvent
 from ops import letters
 from producers.connection import Connection
-from producers.dead_letters import dead_letter
+from producers.dead_letters import dead_letter, letter_key
 from producers.publisher import Message, Publisher
 from producers.topics import Topics
 
@@ -46,6 +46,18 @@ def test_letters_are_listed_and_filtered(tansu: Connection, filled: Topics) -> N
     assert offsets(reason="validate") == [8]
     assert offsets(reason="KeyError") == [2]
     assert offsets(topic=filled.clicks) == [7, 8]
+
+
+def test_a_deleted_letter_is_gone_and_one_that_was_written_twice_is_one(tansu: Connection, filled: Topics) -> None:
+    publisher = Publisher(tansu, limits=filled.limits)
+    again = dead_letter(filled.clicks, 1, 8, 5, b"bob", b"{}", (), InvalidEvent("again"), filled.dead_letters)
+    publisher.publish([again, Message(filled.dead_letters, letter_key(filled.clicks, 1, 7), None)])
+    publisher.close()
+    found = letters.letters(tansu, filled)
+    assert [(letter.original_offset, letter.reason) for letter in found] == [
+        (2, "see the log of the worker"),
+        (8, "again"),
+    ]
 
 
 def test_a_letter_is_shown_whole_and_told_when_there_is_none(tansu: Connection, filled: Topics) -> None:

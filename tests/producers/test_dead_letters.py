@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from consumers.client import Record
+from consumers.letters import Letter, read_letter
 from models.errors import InvalidEvent
 from producers.dead_letters import DeadLetterLimits, dead_letter
 from producers.errors import DeadLetterLimitExceeded
@@ -14,10 +16,32 @@ def letter(error: Exception, key: bytes | None = b"k", value: bytes | None = b"\
     return dead_letter("clicks", 3, 2**40, 1_700_000_000_123, key, value, [("traceparent", b"00-a")], error, "dead")
 
 
-def test_key_value_and_headers_stay_byte_for_byte() -> None:
-    message = letter(InvalidEvent("value: not UTF-8"))
-    assert (message.topic, message.key, message.value) == ("dead", b"k", b"\xff\x00v")
-    assert ("traceparent", b"00-a") in message.headers
+def read_back(message: Message) -> Letter:
+    found = read_letter(Record("dead", 0, 5, 9, message.key, message.value, message.headers))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("key", [b"k", b"", None])
+@pytest.mark.parametrize("value", [b"\xff\x00v", b"", None])
+def test_key_value_and_headers_stay_byte_for_byte(key: bytes | None, value: bytes | None) -> None:
+    message = letter(InvalidEvent("value: not UTF-8"), key, value)
+    assert message.value is not None, "a null would delete the letter"
+    found = read_back(message)
+    assert found.message == Message("clicks", key, value, 3, (("traceparent", b"00-a"),))
+    assert (found.original_offset, found.timestamp) == (2**40, 1_700_000_000_123)
+
+
+def test_a_letter_is_known_by_the_place_of_its_message() -> None:
+    """So that it can be deleted alone, and is one letter if it is written twice."""
+    assert letter(InvalidEvent("x")).key == b"clicks/3/1099511627776"
+    assert read_back(letter(InvalidEvent("x"))).keyed
+
+
+def test_a_letter_of_an_older_version_is_read_too() -> None:
+    written = letter(InvalidEvent("x"), key=None)
+    found = read_back(written._replace(key=b"ann"))
+    assert (found.key, found.keyed) == (b"ann", False)
 
 
 def test_the_headers_say_where_and_why_as_spring_reads_them() -> None:
@@ -41,11 +65,6 @@ def test_a_reason_cannot_break_a_terminal_or_a_header() -> None:
     reason = dict(letter(InvalidEvent("a\n\x1b[31m\ud800" + "x" * 10_000)).headers)["strata-error-message"]
     assert len(reason) <= 500
     assert reason.startswith(b"a??[31m?x")
-
-
-def test_a_null_value_stays_null_where_it_can_be_written() -> None:
-    assert letter(InvalidEvent("value: null"), value=None).value is None
-    assert letter(InvalidEvent("value: null"), key=None, value=None).value == b""
 
 
 def test_one_bad_message_among_many_stops_nothing() -> None:

@@ -33,7 +33,16 @@ def test_a_users_topics_have_as_many_partitions_as_his_clicks() -> None:
 
 def test_state_is_compacted_and_streams_are_not() -> None:
     policies = {spec.name: spec.config["cleanup.policy"] for spec in Topics().specs()}
-    assert {name for name, policy in policies.items() if policy == "delete"} == {"clicks", "dead-letters"}
+    assert {name for name, policy in policies.items() if policy == "delete"} == {"clicks"}
+    assert policies["dead-letters"] == "compact,delete", "one can be deleted, and none is kept for ever"
+
+
+def test_dead_letters_are_kept_as_long_as_it_is_set() -> None:
+    def kept(topics: Topics) -> str | None:
+        return next(s.config.get("retention.ms") for s in topics.specs() if s.name == topics.dead_letters)
+
+    assert kept(Topics()) is None, "the broker's default"
+    assert kept(Topics(dead_letter_retention_ms=86_400_000)) == "86400000"
 
 
 def test_missing_topics_are_created_once_and_found_again(broker: Connection, topics: Topics) -> None:
