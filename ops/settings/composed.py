@@ -1,0 +1,115 @@
+"""All sections as one class, and the structs that several of them make together."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pydantic import ValidationInfo, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from ops.settings.encoder import EncoderSettings
+from ops.settings.kafka import KafkaSettings
+from ops.settings.learning import LearningSettings
+from ops.settings.limits import LimitSettings
+from ops.settings.lists import ListSettings
+from ops.settings.operations import OperationSettings
+from ops.settings.topics import TopicSettings
+from ops.settings.users import UserSettings
+from ops.settings.words import meaning, written
+
+if TYPE_CHECKING:  # torch, River and FAISS stand behind these: 3 s that `strata config` can do without
+    from consumers.updater_config import UpdaterConfig
+    from models.ranker import RankingConfig
+
+PREFIX: Final = "STRATA_"
+FILE: Final = "STRATA_CONFIG"
+"""Names the TOML file."""
+
+
+class Settings(  # the last of the bases has the first fields
+    OperationSettings,
+    LimitSettings,
+    LearningSettings,
+    ListSettings,
+    UserSettings,
+    EncoderSettings,
+    TopicSettings,
+    KafkaSettings,
+):
+    """All settings, with their defaults."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty(cls, value: object, info: ValidationInfo) -> object:
+        """``STRATA_THREADS=`` leaves it open, as the description of such a setting says."""
+        name = info.field_name
+        return None if value == "" and name and cls.model_fields[name].default is None else value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What was given by hand, then the environment, then the file."""
+        file = os.environ.get(FILE)
+        return init_settings, env_settings, *([TomlConfigSettingsSource(settings_cls, Path(file))] if file else [])
+
+    @property
+    def updater(self) -> UpdaterConfig:
+        """How the updater works."""
+        from consumers.updater_config import UpdaterConfig
+        from models.profile import ProfileLimits
+
+        return UpdaterConfig(
+            list_length=self.list_length,
+            encoded_clicks=self.encoded_clicks,
+            deadline_s=self.deadline_ms / 1000,
+            profile=ProfileLimits(
+                history=self.history, seen=self.seen, negative_events=tuple(sorted(self.negative_events))
+            ),
+            limits=self.limits,
+        )
+
+    @property
+    def ranking(self) -> RankingConfig:
+        """How lists are made."""
+        from models.ranker import RankingConfig
+
+        return RankingConfig(
+            mix=self.mix,
+            text_candidates=self.text_candidates,
+            co_candidates=self.co_candidates,
+            layer_candidates=self.layer_candidates,
+            diversity=self.diversity,
+            repeat_after_s=self.repeat_after,
+            blocked_categories=self.blocked_categories,
+            blocked_labels=self.blocked_labels,
+        )
+
+    def shown(self) -> list[tuple[str, str, str]]:
+        """Name, value (secrets masked) and meaning of each setting, in order."""
+        fields = type(self).model_fields
+        return [(PREFIX + name.upper(), written(getattr(self, name)), meaning(fields[name])) for name in fields]
+
+    @classmethod
+    def table(cls) -> str:
+        """The settings as the README has them: Markdown, a row each."""
+        rows = [
+            f"| `{PREFIX}{name.upper()}` | {f'`{default}`' if (default := written(field.default)) else ''} |"
+            f" {meaning(field)} |"
+            for name, field in cls.model_fields.items()
+        ]
+        return "\n".join(["| setting | default | meaning |", "|---|---|---|", *rows])

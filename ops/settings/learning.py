@@ -1,0 +1,47 @@
+"""Settings of the roles that learn: layers and neighbours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic_settings import BaseSettings
+
+if TYPE_CHECKING:
+    from consumers.layers import LayersConfig
+    from consumers.neighbours import NeighboursConfig
+    from models.layers import LayerSettings
+
+
+class LearningSettings(BaseSettings):
+    """How layers and neighbours are learned and published."""
+
+    layers: int = Field(8, ge=2, le=64, description="Coarse interest layers")
+    layers_fine: int = Field(8, ge=2, le=64, description="Fine layers in each")
+    layers_publish_s: PositiveFloat = Field(1.0, description="Least time between two snapshots of the layers, s")
+    layers_checkpoint_s: PositiveFloat = Field(10.0, description="Time between two checkpoints of the layers, s")
+    neighbours_publish_s: PositiveFloat = Field(
+        1.0, description="A row of neighbours is published once in this time, s"
+    )
+    neighbours_publish_rows: PositiveInt = Field(500, description="Rows published at a time")
+
+    @property
+    def layer_settings(self) -> LayerSettings:
+        """How layers are learned."""
+        from models.layers import LayerSettings
+
+        return LayerSettings(width=self.layers, width_fine=self.layers_fine)
+
+    @property
+    def layers_config(self) -> LayersConfig:
+        """How layers are published."""
+        from consumers.layers import LayersConfig
+
+        return LayersConfig(publish_s=self.layers_publish_s, checkpoint_s=self.layers_checkpoint_s)
+
+    @property
+    def neighbours_config(self) -> NeighboursConfig:
+        """How neighbours are published."""
+        from consumers.neighbours import NeighboursConfig
+
+        return NeighboursConfig(publish_s=self.neighbours_publish_s, publish_rows=self.neighbours_publish_rows)

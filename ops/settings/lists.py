@@ -1,0 +1,32 @@
+"""Settings of the lists."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator
+from pydantic_settings import BaseSettings
+
+from ops.settings.words import Names, split
+
+
+class ListSettings(BaseSettings):
+    """What is offered, how much of it is looked at, and what is never offered."""
+
+    list_length: PositiveInt = Field(10, description="Items in a list")
+    repeat_after: dict[str, NonNegativeFloat] = Field(
+        {}, description='Seconds after which a seen item may come again, by event kind (JSON: {"purchase": 86400})'
+    )
+    blocked_categories: Names = Field(frozenset(), description="Categories never offered, with commas between")
+    blocked_labels: Names = Field(frozenset(), description="Safety labels never offered, with commas between")
+    diversity: float = Field(0.15, ge=0, le=1, description="Maximal marginal relevance: 0 by score alone")
+    text_candidates: PositiveInt = Field(200, description="Nearest items by vector that are looked at")
+    co_candidates: PositiveInt = Field(200, description="Co-clicked items that are looked at")
+    layer_candidates: PositiveInt = Field(100, description="Top items of the user's layers that are looked at")
+    index_exact_below: int = Field(20_000, ge=0, description="Items up to which the vector search is exact")
+    index: Literal["ivf", "hnsw"] = Field("ivf", description="FAISS index above that")
+
+    @field_validator("blocked_categories", "blocked_labels", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        return split(value)
