@@ -15,7 +15,7 @@ ifneq ($(wildcard ../shared/kafka/bin/kafka-server-start.sh),)
 export KAFKA_HOME ?= $(abspath ../shared/kafka)
 endif
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench hostile clean
 
 demo: $(VENV)/.demo
 	@exec $(BIN)/strata demo --seconds $(SECONDS)
@@ -30,6 +30,11 @@ lint: $(VENV)/.test
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m ops.bench
+
+# a million messages as an attacker would write them; make hostile MESSAGES=50000 for fewer
+MESSAGES ?= 1000000
+hostile: $(VENV)/.test
+	$(BIN)/python tests/gauntlet.py $(MESSAGES)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

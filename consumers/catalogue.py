@@ -26,7 +26,7 @@ from consumers.tables import OpenTables
 from models.encode_queue import Outlet
 from models.encoder import Encoder
 from models.errors import InvalidEvent
-from models.events import Item, Limits, decode_item
+from models.events import Item, Limits, check_text, decode_item
 from models.records import ItemVector, decode, encode, half
 from models.text import ItemText, text_hash
 from producers.publisher import Message
@@ -148,10 +148,8 @@ class Catalogue:
         return len(records)
 
     def _item(self, record: Record) -> bool:
-        key = (record.key or b"").decode(errors="replace")
+        key = _item_id(record.key)
         if record.value is None:
-            if not key:
-                raise InvalidEvent("key: missing, so nothing can be withdrawn", "validate")
             self._withdraw(key, record.partition)
             self._diversion.passed()
             return True
@@ -198,7 +196,8 @@ class Catalogue:
                 "validate",
             )
         given = np.asarray(vector, np.float64)
-        norm = np.linalg.norm(given)
+        with np.errstate(over="ignore"):  # infinite is an answer
+            norm = np.linalg.norm(given)
         if not 1e-12 < norm < 1e12:
             raise InvalidEvent("vector: its length is zero or out of range", "validate")
         return (given / norm).astype(np.float32)
@@ -300,6 +299,18 @@ class Catalogue:
     def close(self) -> None:
         """See :class:`~consumers.stage.Stage`."""
         self._vectors.close()
+
+
+def _item_id(key: bytes | None) -> str:
+    """The key of a message on ``items``, which must be the item's id: compaction and withdrawals go by it."""
+    if not key:
+        raise InvalidEvent("key: missing; it must be the item_id", "validate")
+    try:
+        item_id = key.decode()
+    except UnicodeDecodeError:
+        raise InvalidEvent("key: not UTF-8; it must be the item_id", "validate") from None
+    check_text(item_id, "key")
+    return item_id
 
 
 def _mark(record: bytes) -> bytes:

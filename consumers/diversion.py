@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 from consumers.client import Partition, Record
 from consumers.metrics import Metrics
@@ -12,6 +14,10 @@ from producers.dead_letters import DeadLetterLimits, dead_letter, stage_of
 from producers.publisher import Message
 
 log = logging.getLogger(__name__)
+
+_TOLD: Final = 20
+"""Lines in the log for dead letters in one time of :data:`_TOLD_S`; all of them are on the topic."""
+_TOLD_S: Final = 10.0
 
 
 class Diversion:
@@ -26,13 +32,25 @@ class Diversion:
         Where dead letters go.
     limits
         Stops a role that diverts nearly everything.
+    clock
+        Monotonic, s: the log is told of a few dead letters in a time, the metric and the topic of all.
     """
 
-    def __init__(self, role: str, topic: str, limits: DeadLetterLimits, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        role: str,
+        topic: str,
+        limits: DeadLetterLimits,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._role = role
         self._topic = topic
         self._limits = limits
         self._metrics = metrics
+        self._clock = clock
+        self._told = 0
+        self._told_since = clock()
         self._waiting: list[tuple[Partition, int, Message]] = []
 
     def __len__(self) -> int:
@@ -54,11 +72,7 @@ class Diversion:
         self._metrics.consumed.labels(self._role).inc()
         stage = stage_of(error)
         self._metrics.dead_letters.labels(self._role, stage).inc()
-        where = f"{record.topic}-{record.partition} offset {record.offset}"
-        if isinstance(error, InvalidEvent):
-            log.warning("%s: diverted %s: %s", self._role, where, error.reason)
-        else:  # a fault of ours: the trace tells where, and the message stays available for a second try
-            log.error("%s: diverted %s", self._role, where, exc_info=error)
+        self._tell(record, error)
         letter = dead_letter(
             record.topic,
             record.partition,
@@ -72,6 +86,22 @@ class Diversion:
         )
         self._waiting.append(((record.topic, record.partition), record.offset, letter))
         self._limits.observe(dead=True)
+
+    def _tell(self, record: Record, error: Exception) -> None:
+        """Say it in the log, but not so often that whoever sends rubbish fills a disk."""
+        now = self._clock()
+        if now - self._told_since >= _TOLD_S:
+            if self._told > _TOLD:
+                log.warning("%s: diverted %d more of which nothing was said here", self._role, self._told - _TOLD)
+            self._told, self._told_since = 0, now
+        self._told += 1
+        if self._told > _TOLD:
+            return
+        where = f"{record.topic}-{record.partition} offset {record.offset}"
+        if isinstance(error, InvalidEvent):
+            log.warning("%s: diverted %s: %s", self._role, where, error.reason)
+        else:  # a fault of ours: the trace tells where, and the message stays available for a second try
+            log.error("%s: diverted %s", self._role, where, exc_info=error)
 
     def take(self, below: Mapping[Partition, int] | None = None) -> list[Message]:
         """The dead letters collected since the last call.

@@ -28,6 +28,7 @@ from kafka.errors import (
     UnknownMemberIdError,
 )
 
+from consumers import header_names
 from consumers.client import GroupConfig, Partition, Rebalance, Record, rolled_back
 from producers.connection import Connection
 from producers.errors import (
@@ -41,6 +42,7 @@ from producers.errors import (
 )
 
 log = logging.getLogger(__name__)
+header_names.accept_any()
 
 _TABLE_WAIT_S: Final = 0.1
 """Longest wait of a fetch in assign mode."""

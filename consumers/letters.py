@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from consumers.client import Record
-from producers.dead_letters import NULL_VALUE, ORIGINAL_KEY, letter_key
+from producers.dead_letters import NULL_VALUE, ORIGINAL_HEADERS, ORIGINAL_KEY, letter_key
 from producers.publisher import Message
+
+_Headers = tuple[tuple[str, bytes | None], ...]
 
 _OURS: Final = ("strata-error-", "strata-original-", "kafka_dlt-original-")
 
@@ -40,18 +42,20 @@ class Letter:
     reason: str
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
+    headers: _Headers
     keyed: bool
 
     @property
     def message(self) -> Message:
-        """The message as it was, for the place where it was."""
-        return Message(self.topic, self.key, self.value, self.partition, self.headers)
+        """The message as it was, for the place where it was; a header that had no value has an empty one."""
+        headers = tuple((name, content or b"") for name, content in self.headers)
+        return Message(self.topic, self.key, self.value, self.partition, headers)
 
 
 def read_letter(record: Record) -> Letter | None:
     """The letter in a record; None for a tombstone, and for what somebody else has written to the topic."""
-    named = {name: content or b"" for name, content in record.headers}
+    sent, added = _told_apart(record.headers)
+    named = {name: content or b"" for name, content in added}
     try:
         topic = named["kafka_dlt-original-topic"].decode()
         partition = int.from_bytes(named["kafka_dlt-original-partition"], "big", signed=True)
@@ -70,8 +74,20 @@ def read_letter(record: Record) -> Letter | None:
         reason=named.get("strata-error-message", b"").decode(errors="replace"),
         key=named.get(ORIGINAL_KEY) if keyed else record.key,
         value=None if NULL_VALUE in named else record.value,
-        headers=tuple(
-            (name, content) for name, content in record.headers if content is not None and not name.startswith(_OURS)
-        ),
+        headers=sent,
         keyed=keyed,
     )
+
+
+def _told_apart(headers: _Headers) -> tuple[_Headers, _Headers]:
+    """The sender's headers, and ours. He may have called his own as we call ours: the last of that name is ours."""
+    marks = [at for at, (name, _) in enumerate(headers) if name == ORIGINAL_HEADERS]
+    try:
+        number, _, nulls = (headers[marks[-1]][1] or b"").decode().partition(":")
+        empty = {int(place) for place in nulls.split(",") if place}
+        split = int(number)
+    except (IndexError, ValueError):  # of an earlier version
+        sent = tuple(header for header in headers if not header[0].startswith(_OURS))
+        return sent, tuple(header for header in headers if header[0].startswith(_OURS))
+    sent = tuple((name, None if at in empty else content) for at, (name, content) in enumerate(headers[:split]))
+    return sent, headers[split:]

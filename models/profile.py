@@ -101,7 +101,11 @@ class Profile:
             seen["item"] = np.fromiter(self.seen, np.uint64, len(self.seen))
             seen["at"], events = zip(*self.seen.values(), strict=True)
             kinds = tuple(dict.fromkeys(events))
-            seen["event"] = [kinds.index(event) for event in events] if len(kinds) > 1 else 0
+            if len(kinds) > 1:  # a hostile user may have thousands
+                places = {kind: place for place, kind in enumerate(kinds)}
+                seen["event"] = [places[event] for event in events]
+            else:
+                seen["event"] = 0
         named = map(items.ids.__getitem__, self.rows)
         return encode(
             ProfileRecord(

@@ -15,6 +15,10 @@ ORIGINAL_KEY: Final = "strata-original-key"
 NULL_VALUE: Final = "strata-original-null"
 """Header of a message whose value was null: a null on the topic of dead letters deletes a letter."""
 
+ORIGINAL_HEADERS: Final = "strata-original-headers"
+"""Header that says how many of the headers are the sender's, and which of them had no value (positions from 0):
+``2:1``. kafka-python reads headers without a value and cannot write them, so that they come with an empty one."""
+
 _MESSAGE_LENGTH: Final = 500
 
 
@@ -34,6 +38,8 @@ def dead_letter(
     Its key is the place of the message (:func:`letter_key`): on a compacted topic one letter can then be deleted (an
     erasure does), and one that was written twice becomes one.
 
+    The sender's headers come first, whatever he called them, and :data:`ORIGINAL_HEADERS` says how many they are.
+
     The headers ``kafka_dlt-original-*`` are encoded as Spring Kafka encodes them (topic as UTF-8, partition as a
     4-byte and offset and timestamp as 8-byte big-endian integers), so that its tools can read them. The reason comes
     from Strata's own errors alone, which hold no payload; of any other exception only the class is told.
@@ -46,7 +52,10 @@ def dead_letter(
     reason = str(error) if isinstance(error, StrataError) else "see the log of the worker"
     reason = "".join(c if c.isprintable() else "?" for c in reason)[:_MESSAGE_LENGTH]
     stage = stage_of(error)
-    kept = [(name, content) for name, content in headers if content is not None]
+    sent = tuple(headers)
+    nulls = ",".join(str(place) for place, (_, content) in enumerate(sent) if content is None)
+    kept = [(name, content or b"") for name, content in sent]
+    kept.append((ORIGINAL_HEADERS, f"{len(sent)}:{nulls}".encode()))
     if key is not None:
         kept.append((ORIGINAL_KEY, key))
     if value is None:

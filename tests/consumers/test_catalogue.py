@@ -161,6 +161,17 @@ def test_an_unusable_item_is_diverted_and_the_rest_flows_on(
     assert set(vectors(messages, bench.names)) == {"b"}
 
 
+@pytest.mark.parametrize("key", [b"\xff\xfe", b"a\x00", b""])
+def test_a_withdrawal_under_a_key_that_is_no_item_id_is_diverted_and_withdraws_nothing(
+    bench: Bench, key: bytes
+) -> None:
+    bench.stage.submit([Record(bench.names.items, 0, 5, 5, key, None)])
+    messages = bench.work()
+    (letter,) = by_topic(messages, bench.names.dead_letters)
+    assert b"key: " in (dict(letter.headers)["strata-error-message"] or b"")
+    assert not vectors(messages, bench.names)
+
+
 def test_another_model_or_another_template_encodes_everything_again(
     bench: Bench, diversion: Diversion, metrics: Metrics, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from reading import read
 
 from consumers.client import Record
+from consumers.header_names import RawName
 from producers.connection import Connection
 from producers.errors import PublishFailed
 from producers.publisher import Message, Publisher
@@ -27,6 +28,22 @@ def test_messages_arrive_as_they_were(broker: Connection, topics: Topics, publis
     profiles = [(r.partition, r.offset, r.key, r.value, r.headers) for r in read(broker, topics.profiles)]
     assert profiles == [(1, 0, b"u1", b"value", headers), (1, 1, b"u1", None, ())]
     assert [(r.key, r.value) for r in read(broker, topics.clicks)] == [(None, b"")]
+
+
+def test_a_header_name_that_is_not_utf8_arrives_and_stops_no_reader(
+    broker: Connection, topics: Topics, publisher: Publisher
+) -> None:
+    odd = RawName(b"\xff\xfename".decode("utf-8", "surrogateescape"))
+    publisher.publish(
+        Message(topics.clicks, b"k", b"%d" % n, 0, ((odd if n % 3 == 1 else "plain", b"\xff"), ("é", b"")))
+        for n in range(10)
+    )
+    records = read(broker, topics.clicks)
+    assert [record.value for record in records] == [b"%d" % n for n in range(10)]
+    names = [record.headers[0][0] for record in records]
+    assert [name.encode() for name in names[:3]] == [b"plain", b"\xff\xfename", b"plain"]
+    publisher.publish([Message(topics.clicks, b"k", b"again", 1, ((names[1], b""),))])
+    assert read(broker, topics.clicks)[-1].headers[0][0].encode() == b"\xff\xfename"
 
 
 def test_messages_of_a_key_keep_their_order_and_their_partition(

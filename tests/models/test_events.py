@@ -90,6 +90,10 @@ def test_a_binary_cloud_event_gives_its_time_and_its_id() -> None:
         (b'{"user_id": "u", "item_id": "i", "ts": NaN}', "value"),
         (b'{"user_id": "u", "item_id": "i", "ts": 1e999}', "value"),
         (as_json(CLICK)[:-1] + b', "user_id": "somebody else"}', "user_id: given more than once"),
+        (as_json(CLICK)[:-1] + b', "us\\u0065r_id": "somebody else"}', "user_id: given more than once"),
+        # what Python's own reader of JSON refuses must not hide the second one
+        (as_json(CLICK)[:-1] + b', "user_id": "x", "n": ' + b"9" * 5_000 + b"}", "user_id: given more than once"),
+        (as_json(CLICK)[:-1] + b', "user_id": "x", "n": ' + b"[" * 5_000 + b"]" * 5_000 + b"}", "deep"),
     ],
 )
 def test_a_bad_click_is_refused_with_the_reason(value: bytes | None, reason: str) -> None:

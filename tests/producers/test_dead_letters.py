@@ -44,6 +44,18 @@ def test_a_letter_of_an_older_version_is_read_too() -> None:
     assert (found.key, found.keyed) == (b"ann", False)
 
 
+def test_headers_that_are_called_as_ours_stay_the_senders_and_one_without_a_value_is_known() -> None:
+    sent = (
+        ("strata-original-headers", b"9:0"), ("kafka_dlt-original-offset", b"x"), ("strata-original-key", b"a lie"),
+        ("null", None), ("strata-original-null", b""), ("x", b"1"), ("x", b"2"),
+    )  # fmt: skip
+    message = dead_letter("clicks", 3, 17, 5, None, b"v", sent, InvalidEvent("value: no"), "dead")
+    found = read_letter(Record("dead", 0, 0, 5, message.key, message.value, message.headers))
+    assert found is not None
+    assert (found.topic, found.partition, found.original_offset) == ("clicks", 3, 17)
+    assert (found.key, found.value, found.headers) == (None, b"v", sent)
+
+
 def test_the_headers_say_where_and_why_as_spring_reads_them() -> None:
     headers = dict(letter(InvalidEvent("ts: missing", "validate")).headers)
     assert headers["strata-error-stage"] == b"validate"
