@@ -1,19 +1,16 @@
 """The consumer on kafka-python.
 
-What kafka-python does on its own IO thread (rebalance listeners above all) is queued here and handed out on the
-loop's thread; a partition that has just been assigned stays paused until it is started.
+Rebalances are handed out on the loop's thread; a newly assigned partition stays paused until it is started.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
-from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import (
@@ -30,13 +27,14 @@ from kafka.errors import (
 
 from consumers import header_names
 from consumers.client import GroupConfig, Partition, Rebalance, Record, rolled_back
+from consumers.offsets import ANSWER_S, committed_offset, out_of_range
+from consumers.rebalances import Rebalances
 from producers.connection import Connection
 from producers.errors import (
     BrokerError,
     CommitFailed,
     CommitRefused,
     LogRolledBack,
-    OffsetsExpired,
     TopicMissing,
     TransactionAborted,
 )
@@ -46,9 +44,6 @@ header_names.accept_any()
 
 _TABLE_WAIT_S: Final = 0.1
 """Longest wait of a fetch in assign mode."""
-_ANSWER_S: Final = 30.0
-"""How long the broker may take to answer a question without which a partition cannot be started."""
-
 _MOVED_ON: Final = (
     CommitFailedError,
     FencedInstanceIdError,
@@ -84,9 +79,7 @@ class KafkaConsumerClient:
         self._connection = connection
         self._bootstrap = connection.bootstrap
         self._group = group
-        self._lock = threading.Lock()
-        self._events: deque[Rebalance] = deque()
-        self._assigned: set[Partition] = set()
+        self._rebalances = Rebalances()
         self._committed: dict[Partition, int] = {}
         settings: dict[str, Any] = connection.client(role) | {
             "enable_auto_commit": False,
@@ -124,18 +117,18 @@ class KafkaConsumerClient:
             raise BrokerError("this consumer belongs to no group: assign partitions to it")
         for topic in topics:
             self.partitions(topic)
-        self._consumer.subscribe(list(topics), listener=_Listener(self))
+        self._consumer.subscribe(list(topics), listener=self._rebalances.listener(self._pause))
 
     def assign(self, partitions: Iterable[Partition]) -> None:
         """Read exactly these partitions from now on (assign mode). Those that stay keep their position."""
         wanted = set(partitions)
-        gone, new = self._assigned - wanted, wanted - self._assigned
+        gone, new = self._rebalances.assigned - wanted, wanted - self._rebalances.assigned
         self._consumer.assign([TopicPartition(*partition) for partition in sorted(wanted)])
         self._pause(new)
         if gone:
-            self._queue("revoked", gone)
+            self._rebalances.note("revoked", gone)
         if new:
-            self._queue("assigned", new)
+            self._rebalances.note("assigned", new)
 
     def partitions(self, topic: str) -> list[Partition]:
         """All partitions of a topic.
@@ -165,7 +158,9 @@ class KafkaConsumerClient:
         except NoOffsetForPartitionError:
             return []  # newly assigned, nothing committed yet: start() decides where to begin
         except OffsetOutOfRangeError as error:
-            raise self._out_of_range(error.args[0] if error.args else {}) from error
+            raise out_of_range(
+                self._consumer, error.args[0] if error.args else {}, self._group.group if self._group else "…"
+            ) from error
         except LogTruncationError as error:
             raise LogRolledBack(rolled_back("the position", dict.fromkeys(error.divergent_offsets))) from error
         except FencedInstanceIdError as error:
@@ -186,10 +181,7 @@ class KafkaConsumerClient:
 
     def rebalances(self) -> list[Rebalance]:
         """See :class:`Consumer`."""
-        with self._lock:
-            events = list(self._events)
-            self._events.clear()
-        return events
+        return self._rebalances.take()
 
     def start(self, partition: Partition, contained: int | None = None) -> int | None:
         """See :class:`Consumer`. A partition that has been taken away in the meantime is left alone."""
@@ -208,13 +200,7 @@ class KafkaConsumerClient:
         return offset
 
     def _where_to_begin(self, where: Any, contained: int | None) -> int | None:
-        try:
-            committed: int | None = self._consumer.committed(where, timeout_ms=int(_ANSWER_S * 1000))
-        except KafkaError as error:
-            raise BrokerError(
-                f"the group's offset for {where.topic}-{where.partition} could not be read within {_ANSWER_S:.0f} s at"
-                f" {self._bootstrap} ({type(error).__name__}): is the group's coordinator up?"
-            ) from error
+        committed = committed_offset(self._consumer, where, self._bootstrap)
         self._committed.pop((where.topic, where.partition), None)
         if committed is not None:
             self._committed[where.topic, where.partition] = committed
@@ -230,11 +216,11 @@ class KafkaConsumerClient:
 
     def pause(self, partitions: Iterable[Partition]) -> None:
         """See :class:`Consumer`."""
-        self._pause(self._assigned.intersection(partitions))
+        self._pause(self._rebalances.assigned.intersection(partitions))
 
     def resume(self, partitions: Iterable[Partition]) -> None:
         """See :class:`Consumer`."""
-        self._consumer.resume(*(TopicPartition(*p) for p in self._assigned.intersection(partitions)))
+        self._consumer.resume(*(TopicPartition(*p) for p in self._rebalances.assigned.intersection(partitions)))
 
     def commit(self, offsets: Mapping[Partition, int]) -> None:
         """See :class:`Consumer`.
@@ -293,20 +279,13 @@ class KafkaConsumerClient:
             The loop has to hear of a rebalance first.
         """
         membership = self._consumer.group_metadata()
-        with self._lock:
-            if self._events:
-                raise TransactionAborted("the group has moved on")
+        if self._rebalances.waiting:
+            raise TransactionAborted("the group has moved on")
         return membership
 
     def close(self) -> None:
         """See :class:`Consumer`."""
         self._consumer.close(autocommit=False, timeout_ms=5_000)
-
-    def _queue(self, kind: Literal["assigned", "revoked", "lost"], partitions: Iterable[Partition]) -> None:
-        came = frozenset((topic, number) for topic, number in partitions)
-        with self._lock:
-            self._assigned = self._assigned | came if kind == "assigned" else self._assigned - came
-            self._events.append(Rebalance(kind, came))
 
     def _pause(self, partitions: Iterable[Partition]) -> None:
         self._consumer.pause(*(TopicPartition(*partition) for partition in partitions))
@@ -317,46 +296,11 @@ class KafkaConsumerClient:
         try:
             reader.assign([partition])
             reader.start(partition)
-            deadline = time.monotonic() + _ANSWER_S
+            deadline = time.monotonic() + ANSWER_S
             while (end := reader.highwater(partition)) is None:
                 if time.monotonic() > deadline:
-                    raise BrokerError(f"{partition[0]}-{partition[1]} did not tell its end within {_ANSWER_S:.0f} s")
+                    raise BrokerError(f"{partition[0]}-{partition[1]} did not tell its end within {ANSWER_S:.0f} s")
                 reader.poll(0.1, 1)
             return end
         finally:
             reader.close()
-
-    def _out_of_range(self, positions: Mapping[Any, int]) -> BrokerError:
-        where = list(positions)
-        begins = self._consumer.beginning_offsets(where, timeout_ms=10_000) if where else {}
-        expired = {p: begins[p] for p, at in positions.items() if at < begins.get(p, 0)}
-        if expired:
-            told = ", ".join(
-                f"{p.topic}-{p.partition} (next {positions[p]}, log begins at {begin})" for p, begin in expired.items()
-            )
-            return OffsetsExpired(
-                f"retention deleted messages that were still to be read: {told}. Lengthen the topic's retention.ms;"
-                " to go on without them, set the group's offset to the log's beginning with Kafka's own tool:"
-                f" kafka-consumer-groups.sh --group {self._group.group if self._group else '…'}"
-                " --reset-offsets --to-earliest --topic … --execute"
-            )
-        return LogRolledBack(rolled_back("the committed offset", {tuple(p): at for p, at in positions.items()}))
-
-
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Runs on the client's IO thread: it queues and pauses, nothing else."""
-
-    def __init__(self, client: KafkaConsumerClient) -> None:
-        self._client = client
-
-    def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
-        # Paused before the first fetch: nothing may be read until the loop has restored the partitions' state.
-        self._client._pause(tuple(p) for p in assigned)
-        self._client._queue("assigned", (tuple(p) for p in assigned))
-
-    def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
-        self._client._queue("revoked", (tuple(p) for p in revoked))
-
-    def on_partitions_lost(self, lost: Iterable[Any]) -> None:
-        # not delegated to revoked (the default): what is lost cannot be committed any more
-        self._client._queue("lost", (tuple(p) for p in lost))

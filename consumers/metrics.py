@@ -93,6 +93,12 @@ class Metrics:
         self.revoked = counter(
             "partitions_revoked_total", "Partitions that went; kind: revoked or lost.", "role", "kind"
         )
+        self.revoke_seconds = histogram(
+            "revoke_seconds",
+            "Time that what was in flight took when partitions were revoked.",
+            PROCESSING_BUCKETS,
+            "role",
+        )
         self.pauses = counter("pauses_total", "Times that the loop paused because the stage was full.", "role")
         self.consumed = counter("messages_consumed_total", "Messages worked on, the diverted ones included.", "role")
         self.dead_letters = counter("dead_letters_total", "Messages diverted to the dead letters.", "role", "stage")

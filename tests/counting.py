@@ -22,7 +22,8 @@ from prometheus_client import CollectorRegistry
 from consumers.client import GroupConfig, Partition, Record
 from consumers.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from consumers.kafka_client import KafkaConsumerClient
-from consumers.loop import Loop, LoopConfig
+from consumers.loop import Loop
+from consumers.loop_config import LoopConfig
 from consumers.metrics import Metrics
 from consumers.stage import Work
 from consumers.tables import TableReader

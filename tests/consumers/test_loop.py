@@ -10,7 +10,8 @@ import pytest
 
 from consumers.client import Partition, Rebalance, Record
 from consumers.delivery import AtLeastOnce
-from consumers.loop import Loop, LoopConfig
+from consumers.loop import Loop
+from consumers.loop_config import LoopConfig
 from consumers.metrics import Metrics
 from consumers.stage import Work
 from producers.errors import (
@@ -104,6 +105,7 @@ class FakeStage:
         self.restored: dict[Partition, int] = {}
         self.queue: list[Record] = []
         self.hold = False
+        self.ready_at = 0.0
         self.replacement: Work | None = None
         self.calls: list[Any] = []
         self.threads: set[int] = set()
@@ -128,7 +130,7 @@ class FakeStage:
 
     def poll(self, now: float) -> Work | None:
         self.threads.add(threading.get_ident())
-        if self.hold or not self.queue:
+        if self.hold or now < self.ready_at or not self.queue:
             return None
         done, self.queue = self.queue, []
         offsets = {(r.topic, r.partition): r.offset + 1 for r in done}
@@ -215,7 +217,7 @@ def test_an_error_before_the_acknowledgements_is_never_taken_for_a_failed_commit
     harness.publisher.fail = [BrokerUnavailable("gone")]
     with pytest.raises(BrokerUnavailable):
         harness.steps(3)
-    assert harness.loop._uncommitted == {}
+    assert harness.loop._checkpoint._uncommitted == {}
     assert harness.consumer.committed == {}
 
 
@@ -359,12 +361,68 @@ def test_a_revocation_during_the_poll_takes_the_records_of_that_poll_along(harne
     assert harness.consumer.committed == {P1: 1}
 
 
-def test_lost_partitions_are_dropped_like_revoked_ones_and_counted_apart(harness: Harness) -> None:
+def test_what_is_in_flight_is_committed_before_its_partition_goes(harness: Harness) -> None:
+    harness.stage.ready_at = harness.now + 1
+    harness.consumer.fill(P0, 3)
+    harness.consumer.assign(P0)
+    harness.steps(2)
+    polls = harness.consumer.polls
+    harness.consumer.revoke(P0)
+    harness.steps(1)
+    assert harness.consumer.committed == {P0: 3}
+    assert harness.stage.calls[-2:] == [("published", {P0: 3}), ("revoked", {P0})]
+    assert harness.consumer.polls == polls + 1, "the next poll gives the partition away"
+    assert harness.sample("revoke_seconds_count", role="role") == 1
+
+
+def test_what_is_not_finished_in_time_is_dropped_whole_with_its_partition(metrics: Metrics) -> None:
+    harness = Harness(metrics, revoke_s=5.0)
+    harness.stage.ready_at = harness.now + 60
+    harness.consumer.fill(P0, 3)
+    harness.consumer.fill(P1, 2)
+    harness.consumer.assign(P0, P1)
+    harness.steps(2)
+    harness.consumer.revoke(P0)
+    began = harness.now
+    harness.steps(1)
+    assert 5 <= harness.now - began < 5.1
+    assert harness.publisher.published == []
+    assert harness.loop.dead() is None
+    harness.now += 60
+    harness.steps(1)
+    assert harness.consumer.committed == {P1: 2}, "what stays is finished as ever"
+    assert {m.partition for m in harness.publisher.published} == {1}
+
+
+def test_a_broker_that_does_not_answer_holds_up_no_revocation(metrics: Metrics) -> None:
+    harness = Harness(metrics, revoke_s=5.0)
+    harness.stage.hold = True
+    harness.consumer.fill(P0, 3)
+    harness.consumer.fill(P1, 2)
+    harness.consumer.assign(P0, P1)
+    harness.steps(2)
+    harness.stage.hold = False
+    harness.publisher.fail = [PublishFailed("no answer", retriable=True)] * 12
+    harness.consumer.revoke(P0)
+    began = harness.now
+    harness.steps(1)
+    assert harness.now - began < 6
+    harness.now += 3
+    harness.publisher.fail.clear()
+    harness.steps(3)
+    assert harness.consumer.committed == {P1: 2}, "what stays is read again from its committed offset"
+    assert {m.partition for m in harness.publisher.published} == {1}
+
+
+def test_lost_partitions_are_dropped_at_once_and_counted_apart(harness: Harness) -> None:
     harness.consumer.fill(P0, 3)
     harness.consumer.assign(P0)
     harness.stage.hold = True
     harness.steps(2)
     harness.consumer.revoke(P0, lost=True)
+    began = harness.now
+    harness.steps(1)
+    assert harness.now == began
     harness.stage.hold = False
     harness.steps(2)
     assert harness.publisher.published == []
@@ -388,11 +446,12 @@ def test_a_commit_refused_because_the_group_moved_on_is_dropped_with_its_partiti
     harness.steps(2)
     assert harness.consumer.committed == {}
     harness.consumer.revoke(P0)
+    harness.steps(1)
     harness.consumer.refuse = None
     harness.steps(2)
     # what stays is committed again without new work, what went is not
     assert harness.consumer.committed == {P1: 2}
-    assert harness.sample("commit_failures_total", role="role") == 1
+    assert harness.sample("commit_failures_total", role="role") >= 1
 
 
 def test_a_commit_that_nobody_answers_stops_the_loop_in_the_end(harness: Harness) -> None:

@@ -133,7 +133,7 @@ def test_a_rebalance_that_the_loop_has_not_heard_of_stops_the_transaction(
     consumer = KafkaConsumerClient(transactional, GroupConfig(group=topics.prefix, session_timeout_s=2))
     consumer.subscribe([topics.clicks])
     deadline = time.monotonic() + 20
-    while not consumer._events:
+    while not consumer._rebalances.waiting:
         consumer.poll(0.05, 1)
         assert time.monotonic() < deadline
     with pytest.raises(TransactionAborted, match="moved on"):
