@@ -19,12 +19,7 @@ from producers.topics import Topics
 
 Start = Callable[..., Worker]
 OpenShop = Callable[[ApacheKafka], Bookshop]
-pytestmark = [
-    pytest.mark.kafka,
-    pytest.mark.slow,
-    # kafka-python leaves the sockets of refused connections to the garbage collector
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 USERS = [f"reader-{n}" for n in range(30)]
 
