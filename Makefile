@@ -20,7 +20,7 @@ endif
 demo: $(VENV)/.demo
 	@exec $(BIN)/strata demo --seconds $(SECONDS)
 
-test: $(VENV)/.test lint
+test: $(VENV)/.test $(VENV)/.tools lint
 	$(BIN)/pytest
 
 lint: $(VENV)/.test
@@ -48,4 +48,9 @@ $(VENV)/.torch:
 # one stamp a set of extras; each is made anew when pyproject.toml changes
 $(VENV)/.demo $(VENV)/.test $(VENV)/.bench: $(VENV)/.%: pyproject.toml | $(VENV)/.torch
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+# programs that some tests use and no Python package carries; without them those tests are skipped
+$(VENV)/.tools: .ci/tools | $(VENV)/.torch
+	@.ci/tools $(VENV)
 	@touch $@

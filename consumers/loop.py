@@ -82,6 +82,7 @@ class Loop:
         self._checkpoint = Checkpoint(
             role, stage, delivery, metrics, retry_s=config.retry_s, clock=clock, sleep=sleep, alive=self._live.beat
         )
+        metrics.begin(role)
 
     # -- the three movements ------------------------------------------------------------------------------------
 

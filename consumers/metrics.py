@@ -69,6 +69,7 @@ class Metrics:
             "Lists acknowledged; encoded=false: from cached item vectors, the encoder had no room.",
             "encoded",
         )
+        self.lists_empty = counter("lists_empty_total", "Lists acknowledged that hold no item.")
         self.hits = counter("hits_total", "Clicks on an item of the user's published list.", "arm")
         self.hit_attempts = counter("hit_attempts_total", "Clicks of users who had a published list.", "arm")
 
@@ -139,6 +140,24 @@ class Metrics:
             "outcome",
         )
         self.neighbour_rows = counter("neighbours_published_total", "Rows of co-clicked items published.")
+
+        # what a process has not seen yet is 0, not absent
+        for encoded in ("true", "false"):
+            self.lists.labels(encoded)
+        for level in ("coarse", "fine"):
+            self.layer_changes.labels(level)
+
+    def begin(self, role: str) -> None:
+        """A role starts: its counters stand at 0 from now on, so that the first failure is an increase."""
+        for metric in (
+            self.consumed, self.publishes, self.publish_failures, self.commits, self.commit_failures, self.aborts,
+            self.pauses, self.assigned,
+        ):  # fmt: skip
+            metric.labels(role)
+        for kind in ("revoked", "lost"):
+            self.revoked.labels(role, kind)
+        for stage in ("decode", "validate", "apply", "publish"):
+            self.dead_letters.labels(role, stage)
 
     def lag(self, role: str, partition: tuple[str, int], offsets: int, newest_ms: int | None) -> None:
         """Record a partition's lag.

@@ -184,8 +184,7 @@ class Updater:
         if served is None or click.event in self._config.profile.negative_events:
             return
         self._metrics.hit_attempts.labels(ARM).inc()
-        if self._items.find(click.item_id) in served:
-            self._metrics.hits.labels(ARM).inc()
+        self._metrics.hits.labels(ARM).inc(self._items.find(click.item_id) in served)
 
     # -- lists --------------------------------------------------------------------------------------------------
 
@@ -278,6 +277,7 @@ class Updater:
         wall_ms, now = self._wall() * 1000, self._clock()
         for made, owed in self._in_hand:
             self._metrics.lists.labels(str(made.encoded).lower()).inc()
+            self._metrics.lists_empty.inc(not made.rows)
             if owed is not None:
                 self._metrics.freshness.observe(max(0.0, (wall_ms - owed.event_ts) / 1000))
                 self._metrics.processing.observe(now - owed.since)

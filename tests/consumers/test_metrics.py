@@ -47,11 +47,19 @@ def test_no_user_and_no_item_is_a_label(metrics: Metrics) -> None:
     [
         ("encoder_errors", "encoder_batches"), ("publish_failures", "publishes"), ("commit_failures", "commits"),
         ("dead_letters", "consumed"), ("table_errors", "table_records"), ("hits", "hit_attempts"),
-        ("layer_changes", "layer_updates"),
+        ("layer_changes", "layer_updates"), ("lists_empty", "lists"), ("aborts", "publishes"),
     ],
 )  # fmt: skip
 def test_a_failure_counter_stands_beside_its_attempts(metrics: Metrics, failures: str, attempts: str) -> None:
     assert {failures, attempts} <= every(metrics).keys()
+
+
+def test_the_counters_of_a_role_that_starts_stand_at_0(metrics: Metrics) -> None:
+    metrics.begin("updater")
+    of_roles = [m for m in every(metrics).values() if m._type == "counter" and "role" in m._labelnames]
+    assert len(of_roles) >= 10
+    assert {s.value for m in of_roles for c in m.collect() for s in c.samples if s.name.endswith("_total")} == {0}
+    assert [m._name for m in of_roles if not m._metrics] == []
 
 
 def test_lag_has_seconds_only_while_there_is_lag(metrics: Metrics) -> None:

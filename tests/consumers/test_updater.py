@@ -338,6 +338,19 @@ def test_freshness_counts_from_the_click_to_the_acknowledgement(bench: Bench) ->
     ) == pytest.approx(1)
 
 
+def test_a_list_without_items_is_counted(
+    encoder: Encoder, names: Topics, diversion: Diversion, metrics: Metrics, clock: Clock
+) -> None:
+    bench = Bench(encoder, Topic(), names, diversion, metrics, clock)  # there is no catalogue yet
+    bench.assign(0)
+    bench.submit(bench.click("ann", "i0"))
+    bench.encode()
+    bench.clock.now += 1  # past the deadline
+    (made,) = bench.lists(bench.work())
+    assert made.items == ()
+    assert metrics.registry.get_sample_value("strata_lists_empty_total") == 1
+
+
 def test_vectors_of_another_model_are_told_and_not_used(
     encoder: Encoder,
     shelf: list[ItemVector],
