@@ -1,0 +1,117 @@
+"""The system under test behind the peers' protocol, whole, without some of its parts, or one of its scorers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import ConfigurationError
+from models.events import Click
+from models.features import PARTS, part_of
+from models.histories import Histories
+from models.items import ItemStore
+from models.profile import Profile
+from models.ranker import DEFAULT_WEIGHTS, RankingConfig
+from ops.peers.protocol import Clicks, Questions, top, within
+from ops.prequential import System
+
+SCORERS: Final = ("co", "text", "layer")
+"""What can also rank alone (popularity alone is a peer of its own)."""
+
+EVENT: Final = "click"
+
+
+class Strata:
+    """The live system without Kafka, users' vectors from cached item vectors (no BERT on the user's side).
+
+    Parameters
+    ----------
+    items
+        The catalogue with its vectors, its rows those of the questions.
+    diversity
+        λ of maximal marginal relevance.
+    without
+        Parts (of :data:`~models.features.PARTS`) whose features weigh nothing.
+    """
+
+    def __init__(self, items: ItemStore, *, diversity: float = 0.15, without: Collection[str] = ()) -> None:
+        unknown = set(without) - set(PARTS)
+        if unknown:
+            raise ConfigurationError(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+        weights = {name: values for name, values in DEFAULT_WEIGHTS.items() if part_of(name) not in without}
+        self.system = System(items, RankingConfig(mix=0.0, diversity=diversity, weights=weights))
+        self._offset = 0
+
+    def recommend(self, questions: Questions, n: int) -> NDArray[np.int64]:
+        """The lists that it would publish."""
+        made = self.system.recommender.recommend(self.profiles(questions), questions.now, n)
+        lists = np.full((len(questions), n), -1, np.int64)
+        for place, ranked in enumerate(made):
+            lists[place, : len(ranked.rows)] = ranked.rows
+        return lists
+
+    def profiles(self, questions: Questions) -> list[Profile]:
+        """The users as the updater would know them, with their vectors."""
+        hashes = self.system.items.hashes
+        place, row = np.divmod(questions.seen, questions.items)
+        seen: list[dict[int, tuple[int, str]]] = [{} for _ in range(len(questions))]
+        for user, key in zip(place.tolist(), hashes[row].tolist(), strict=True):
+            seen[user][key] = (0, EVENT)
+        profiles = []
+        for i, (user, length) in enumerate(zip(questions.users.tolist(), questions.lengths.tolist(), strict=True)):
+            rows = questions.histories[i]
+            known = rows[rows >= 0][::-1].tolist()
+            k = len(known)
+            profile = Profile(str(user), clicks=length, rows=known, seen=seen[i])
+            profile.times, profile.events, profile.event_hashes = [questions.now] * k, [EVENT] * k, [0] * k
+            profiles.append(profile)
+        self.system.place(profiles)
+        return profiles
+
+    def learn(self, clicks: Clicks) -> None:
+        """Teach all its learners."""
+        within(clicks, len(self.system.items))
+        ids = self.system.items.ids
+        block = [
+            Click(user_id=str(user), item_id=ids[row], ts=ts, event=EVENT)
+            for user, row, ts in zip(clicks.users.tolist(), clicks.rows.tolist(), clicks.times.tolist(), strict=True)
+        ]
+        self.system.learn(block, self._offset)
+        self._offset += len(block)
+
+
+class Alone(Strata):
+    """One of Strata's scorers by itself, over all items, exactly.
+
+    Parameters
+    ----------
+    scorer
+        One of :data:`SCORERS`.
+    """
+
+    def __init__(self, items: ItemStore, *, scorer: str) -> None:
+        if scorer not in SCORERS:
+            raise ConfigurationError(f"no scorer {scorer!r}; there are {', '.join(SCORERS)}")
+        super().__init__(items)
+        self.scorer = scorer
+
+    def recommend(self, questions: Questions, n: int) -> NDArray[np.int64]:
+        """The highest values; what has none is not listed."""
+        scores = self._values(self.profiles(questions)).astype(np.float32)
+        scores[scores <= 0] = -np.inf
+        return top(scores, questions, n)
+
+    def _values(self, profiles: list[Profile]) -> NDArray[np.float32]:
+        system = self.system
+        if self.scorer == "co":
+            histories = Histories.of(profiles)
+            return system.neighbours.scores(histories.rows, histories.decay) * system.neighbours.damping(0.5)
+        zero = np.zeros(system.items.dimension, np.float32)
+        vectors = np.stack([zero if profile.vector is None else profile.vector for profile in profiles])
+        if self.scorer == "text":
+            return system.recommender.index.scores(vectors)
+        membership, every = system.view.membership(vectors), np.arange(len(system.items))
+        return np.stack([system.view.scores(membership, user, every) for user in range(len(profiles))])

@@ -1,0 +1,157 @@
+"""One method on one data set under one protocol, computed once: results are kept on disk until code or data change.
+
+The whole evaluation is some hundred such cells; one that is cut off goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+import numpy as np
+
+from ops.quality.methods import Params, method
+from ops.quality.outcome import Asked, Outcome
+from ops.quality.replay import Protocol, Replayed, replay
+from ops.quality.sources import Source, fingerprint
+from ops.quality.stream import Stream
+
+CACHE: Final = Path(".cache/quality")
+
+_ROOT: Final = Path(__file__).parents[2]
+_COMMON: Final = ("ops/quality/replay.py", "ops/quality/stream.py", "ops/peers/protocol.py", "ops/peers/popularity.py")
+_BATCH: Final = ("ops/peers/refitted.py",)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What is computed once."""
+
+    source: Source
+    method: str
+    params: Params
+    protocol: Protocol
+
+    @property
+    def path(self) -> Path:
+        """Where its result is kept: the name is a hash of all that it depends on."""
+        made = hashlib.blake2b(digest_size=12)
+        for part in (
+            self.method,
+            self.params,
+            method(self.method),
+            self.protocol,
+            _data(self.source),
+            _code(self.method),
+        ):
+            made.update(repr(part).encode())
+        return CACHE / f"{made.hexdigest()}.npz"
+
+    def result(self) -> Replayed | None:
+        """The kept result, if there is one."""
+        path = self.path
+        if not path.is_file():
+            return None
+        with np.load(path, allow_pickle=False) as kept:
+            return Replayed(
+                kept["at"], kept["lists"], float(kept["ask_s"]), float(kept["learn_s"]), int(kept["clicks"])
+            )
+
+    def outcome(self) -> Outcome | None:
+        """The kept result beside what was clicked."""
+        made = self.result()
+        return None if made is None else Outcome(_asked(self.source, self.protocol, made.at.tobytes()), made)
+
+    def compute(self) -> None:
+        """Run it and keep the result."""
+        stream = _stream(self.source)
+        peer = method(self.method).make(self.source, stream.items, self.params)
+        made = replay(peer, stream, self.protocol)
+        path = self.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.npz")
+        np.savez_compressed(
+            partial, at=made.at, lists=made.lists, ask_s=made.ask_s, learn_s=made.learn_s, clicks=made.clicks
+        )
+        partial.replace(path)
+
+
+def compute(cells: Sequence[Cell], jobs: int, until: float) -> Iterator[tuple[Cell, float]]:
+    """Compute those that have no result yet, several at a time; yields each with the seconds it took.
+
+    Parameters
+    ----------
+    jobs
+        Processes, each of one thread.
+    until
+        On the monotonic clock: no cell is begun after it.
+    """
+    todo = [cell for cell in dict.fromkeys(cells) if not cell.path.is_file()]
+    if not todo:
+        return
+    if jobs == 1:
+        _one_thread()
+        for cell in todo:
+            if monotonic() < until:
+                yield cell, _timed(cell)
+        return
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _one_thread) as pool:
+        running: dict[Future[float], Cell] = {}
+        waiting = iter(todo)
+        while True:
+            while len(running) < jobs and monotonic() < until and (one := next(waiting, None)) is not None:
+                running[pool.submit(_timed, one)] = one
+            if not running:
+                return
+            done = next(as_completed(running))
+            yield running.pop(done), done.result()
+
+
+def _timed(cell: Cell) -> float:
+    began = monotonic()
+    cell.compute()
+    return monotonic() - began
+
+
+def _one_thread() -> None:
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+
+
+@lru_cache(maxsize=2)
+def _stream(source: Source) -> Stream:
+    return source.stream()
+
+
+@lru_cache(maxsize=16)
+def _asked(source: Source, protocol: Protocol, at: bytes) -> Asked:
+    return Asked.of(_stream(source), protocol, np.frombuffer(at, np.int64))
+
+
+@lru_cache(maxsize=32)
+def _data(source: Source) -> str:
+    return hashlib.blake2b(fingerprint(_stream(source)), digest_size=12).hexdigest()
+
+
+@lru_cache(maxsize=32)
+def _code(name: str) -> str:
+    """A hash of the source that a method runs."""
+    made = method(name)
+    files = [*_COMMON, *_BATCH, made.module.replace(".", "/") + ".py"]
+    if made.vectors:
+        files += ["ops/prequential.py", *(f"models/{path.name}" for path in sorted((_ROOT / "models").glob("*.py")))]
+    digest = hashlib.blake2b(digest_size=12)
+    for file in files:
+        digest.update((_ROOT / file).read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,87 @@
+"""The whole evaluation: tune every method on the first part of a stream, measure it on the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from ops.quality.cells import Cell
+from ops.quality.methods import HOURLY, METHODS, PEERS, SCORERS, STRATA, WITHOUT, Params
+from ops.quality.outcome import Outcome
+from ops.quality.replay import Protocol
+from ops.quality.sources import Source
+
+TUNING: Final = Protocol(start=0.1, stop=0.3, every=2)
+"""The first tenth is learned only; of what is asked for after it every second click is."""
+
+REPORTING: Final = Protocol(start=0.3)
+"""Ties shuffled, no repeats: what the tables show first."""
+
+VARIANTS: Final = {
+    "ties kept": Protocol(start=0.3, ties="keep"),
+    "repeats allowed": Protocol(start=0.3, repeats=True),
+}
+
+TUNED: Final = (STRATA, *PEERS)
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """One data set."""
+
+    source: Source
+
+    def tuning(self) -> list[Cell]:
+        """Every trial of every method that is tuned."""
+        return [Cell(self.source, name, params, TUNING) for name in TUNED for params in METHODS[name].trials()]
+
+    def chosen(self, name: str) -> Params | None:
+        """The settings with the best HR@10 on the tuning slice, the earlier of equals; None while a trial is missing.
+
+        What is left out of Strata or ranks alone goes with Strata's own settings.
+        """
+        if name in SCORERS:
+            return ()
+        if name in WITHOUT:
+            name = STRATA
+        best: tuple[float, Params] | None = None
+        for params in METHODS[name].trials():
+            outcome = Cell(self.source, name, params, TUNING).outcome()
+            if outcome is None:
+                return None
+            if best is None or outcome.rate() > best[0]:
+                best = outcome.rate(), params
+        return None if best is None else best[1]
+
+    def cell(self, name: str, protocol: Protocol = REPORTING) -> Cell | None:
+        """The cell that is reported, once its settings are chosen."""
+        params = self.chosen(name)
+        return None if params is None else Cell(self.source, name, params, protocol)
+
+    def outcome(self, name: str, protocol: Protocol = REPORTING) -> Outcome | None:
+        """What is reported of a method, if it is there."""
+        if name == HOURLY:
+            live = self.outcome(STRATA, protocol)
+            return None if live is None else live.hourly()
+        cell = self.cell(name, protocol)
+        return None if cell is None else cell.outcome()
+
+    def outcomes(self, names: Iterable[str], protocol: Protocol = REPORTING) -> Iterator[tuple[str, Outcome]]:
+        """Those that are there."""
+        for name in names:
+            made = self.outcome(name, protocol)
+            if made is not None:
+                yield name, made
+
+    def reporting(self) -> list[Cell]:
+        """What the first table needs, the cheap ones first."""
+        return self._cells((STRATA, *SCORERS, *WITHOUT, *PEERS), (REPORTING,))
+
+    def variants(self) -> list[Cell]:
+        """Ties kept, repeats allowed; not for streams that are derived from another."""
+        return [] if self.source.new else self._cells((STRATA, *PEERS), VARIANTS.values())
+
+    def _cells(self, names: Iterable[str], protocols: Iterable[Protocol]) -> list[Cell]:
+        found = (self.cell(name, protocol) for protocol in protocols for name in names)
+        return [cell for cell in found if cell is not None]
