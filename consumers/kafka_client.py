@@ -258,6 +258,27 @@ class KafkaConsumerClient:
             return None
         return offset
 
+    def since(self, partitions: Iterable[Partition], moment_ms: int) -> dict[Partition, int]:
+        """The first offset of each partition that was produced at this moment or later; its end where there is none.
+
+        Raises
+        ------
+        BrokerError
+            If the broker does not tell.
+        """
+        wanted = [TopicPartition(*partition) for partition in partitions]
+        try:
+            # the ends first: what comes between the two questions must not be missed
+            ends = self._consumer.end_offsets(wanted, timeout_ms=int(ANSWER_S * 1000))
+            found = self._consumer.offsets_for_times(
+                dict.fromkeys(wanted, max(0, moment_ms)), timeout_ms=int(ANSWER_S * 1000)
+            )
+        except KafkaError as error:
+            raise BrokerError(
+                f"Kafka at {self._bootstrap} did not tell where a moment lies in its logs: {type(error).__name__}"
+            ) from error
+        return {(p.topic, p.partition): ends[p] if at is None else at.offset for p, at in found.items()}
+
     @property
     def joined(self) -> bool:
         """See :class:`Consumer`."""

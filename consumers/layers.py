@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from consumers.client import Partition, Record
 from consumers.diversion import Diversion
@@ -120,13 +121,8 @@ class LayersRole:
         for record in records:
             try:
                 if record.value is not None:
-                    profile = decode(record.value, ProfileRecord)
-                    vector = from_half(profile.vector)
-                    # none yet, or another model's; the clicks count all the same
-                    if len(vector) != self._items.dimension:
-                        vector = self._nothing
-                    fresh = profile.history[len(profile.history) - profile.fresh :]
-                    clicked.append([self._items.row(entry.item_id) for entry in fresh])
+                    rows, vector = self._taught(decode(record.value, ProfileRecord))
+                    clicked.append(rows)
                     vectors.append(vector)
             except Exception as error:
                 self._diversion.divert(record, error)
@@ -138,6 +134,21 @@ class LayersRole:
             self._metrics.layer_updates.inc(len(vectors))
             self._changed = True
         return len(records)
+
+    def _taught(self, profile: ProfileRecord) -> tuple[list[int], NDArray[np.float32]]:
+        """What a profile has to teach: its new clicks, without those that came too fast, and its vector."""
+        size = len(profile.history)
+        damped = {size - 1 - back for back in profile.damped}
+        rows = [
+            self._items.row(profile.history[at].item_id)
+            for at in range(max(0, size - profile.fresh), size)
+            if at not in damped
+        ]
+        vector = from_half(profile.vector)
+        # none yet, or another model's, or of a click that came too fast; the other clicks count all the same
+        if len(vector) != self._items.dimension or 0 in profile.damped:
+            vector = self._nothing
+        return rows, vector
 
     def poll(self, now: float) -> Work | None:
         """See :class:`~consumers.stage.Stage`."""

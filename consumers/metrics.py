@@ -121,6 +121,30 @@ class Metrics:
         self.table_records = counter("table_records_total", "Records read into a table.", "topic")
         self.table_errors = counter("table_record_errors_total", "Records of a table that could not be used.", "topic")
 
+        # privacy
+        self.clicks_erased = counter(
+            "clicks_erased_total", "Clicks that were dropped, because their user's erasure came after them."
+        )
+        self.erasures = counter("erasures_total", "Orders to erase a user that were read.")
+        self.receipts = counter("erasure_receipts_total", "Erasures that were seen to be complete.")
+        self.erasures_overdue = counter(
+            "erasures_overdue_total", "Erasures that were not seen to be complete in time (STRATA_ERASURE_RECEIPT_S)."
+        )
+        self.erasure_seconds = histogram(
+            "erasure_seconds", "From an order to erase a user to its receipt.", FRESHNESS_BUCKETS
+        )
+        self.letters_erased = counter("dead_letters_erased_total", "Dead letters of erased users that were deleted.")
+        self.forgotten = counter(
+            "users_forgotten_total",
+            "Users whose profile and list were deleted; why: erased (they asked for it), expired (inactive too long).",
+            "why",
+        )
+        for why in ("erased", "expired"):
+            self.forgotten.labels(why)  # so that 0 is seen to be 0
+        self.damped = counter(
+            "clicks_damped_total", "Clicks that teach neighbours and layers nothing: too many came in a minute."
+        )
+
         # layers
         self.layer_size = gauge("layer_size_ratio", "Share of the recent activity in a layer.", "layer")
         self.layer_updates = counter("layer_updates_total", "Vectors learned from.")

@@ -125,7 +125,10 @@ class NeighboursRole:
         frozen: set[int] = set()
         if self._published:
             frozen = {r for r in rows if self._published.get(r, {}).get(record.partition, 0) > record.offset}
+        damped = {len(rows) - 1 - back for back in profile.damped}
         for end in range(max(0, len(rows) - profile.fresh), len(rows)):
+            if end in damped:
+                continue
             self._neighbours.learn(rows[end], rows[max(0, end - WINDOW) : end][::-1], frozen)
 
     def poll(self, now: float) -> Work | None:

@@ -143,6 +143,41 @@ class Shard:
         else:
             self._stored[user_id] = record
 
+    def knows(self, user_id: str) -> bool:
+        """Whether there is anything of this user."""
+        return user_id in self._hot or user_id in self._stored
+
+    def users(self) -> list[str]:
+        """All users who have a published profile."""
+        return list(self._stored)
+
+    def forget(self, user_id: str) -> None:
+        """Nothing is left of this user, not even what he was owed: it need not be made any more."""
+        self._stored.pop(user_id, None)
+        self._hot.pop(user_id, None)
+        self.owed.pop(user_id, None)
+        self.behind.pop(user_id, None)
+        self.served.pop(user_id, None)
+
+    def erase(self, user_id: str, until: int) -> bool:
+        """Forget what a user did up to this moment, ms since the epoch; False if nothing is left of him."""
+        profile = self.profile(user_id)
+        if not profile.erase(until, self._items):
+            self.forget(user_id)
+            return False
+        # it stands for him from now on: a hot profile that nothing is owed to may be dropped at any time
+        self._stored[user_id] = profile.record(self._items, until)
+        self.served.pop(user_id, None)
+        return True
+
+    def idle_since(self, user_id: str, moment: int) -> bool:
+        """Whether a user did nothing since this moment, ms since the epoch, and nothing is in flight for him."""
+        stored = self._stored.get(user_id)
+        if stored is None or user_id in self.owed or user_id in self.behind:
+            return False
+        hot = self._hot.get(user_id)
+        return (decode(stored, ProfileRecord).last_ms if hot is None else hot.last_ms) < moment
+
     def committable(self) -> int | None:
         """The next offset that may be committed: everything below it is in a published list."""
         return next((owed.first for owed in self.owed.values()), self.next_offset)

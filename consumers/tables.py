@@ -24,7 +24,7 @@ _BATCH: Final = 2_000
 
 
 class TableReader:
-    """Feeds handlers from the partitions of topics, in assign mode: every record from the beginning, then what comes.
+    """Feeds handlers from the partitions of topics, in assign mode: every record, then what comes.
 
     The handlers hold the table; a null value is a tombstone and reaches them like any record. A handler that raises
     :class:`~models.errors.InvalidEvent` skips the record: the topic was written by something else, which is counted,
@@ -51,6 +51,7 @@ class TableReader:
         self._metrics = metrics
         self._clock = clock
         self._partitions: set[Partition] = set()
+        self._since_ms: int | None = None
         self._ends: dict[Partition, int] = {}
         self._told: set[str] = set()
 
@@ -63,14 +64,22 @@ class TableReader:
         *,
         role: str = "table",
         numbers: Iterable[int] | None = None,
+        since_ms: int | None = None,
     ) -> TableReader:
         """A reader of all the handlers' topics, of all their partitions or of those with these numbers.
+
+        Parameters
+        ----------
+        since_ms
+            Begin at the first record that was produced at this moment or later, ms since the epoch. None: at the
+            beginning.
 
         Raises
         ------
         TopicMissing, BrokerUnavailable
         """
         reader = cls(KafkaConsumerClient(connection, role=role), handlers, metrics)
+        reader._since_ms = since_ms
         wanted = None if numbers is None else set(numbers)
         try:
             reader.add(
@@ -110,8 +119,9 @@ class TableReader:
         self._consumer.assign(self._partitions)
         for event in self._consumer.rebalances():
             if event.kind == "assigned":
+                since = {} if self._since_ms is None else self._consumer.since(event.partitions, self._since_ms)
                 for partition in event.partitions:
-                    self._consumer.start(partition)
+                    self._consumer.start(partition, since.get(partition))
 
     def poll(self, timeout_s: float = 0.0, max_records: int = _BATCH) -> int:
         """Hand on what has arrived; the number of records. Blocks at most the timeout."""
@@ -186,6 +196,8 @@ class TableReader:
 class OpenTables(Protocol):
     """:meth:`TableReader.open` with the broker known: a stage names its handlers, its owner the cluster."""
 
-    def __call__(self, handlers: Mapping[str, Handler], numbers: Iterable[int] | None = None) -> TableReader:
+    def __call__(
+        self, handlers: Mapping[str, Handler], numbers: Iterable[int] | None = None, *, since_ms: int | None = None
+    ) -> TableReader:
         """A reader of the handlers' topics."""
         ...

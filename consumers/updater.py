@@ -4,6 +4,7 @@
 
     submit   decode → apply to the profile → owe the user a list → hand his history to the encoder
     poll     what the encoder finished, and who has waited too long for it → user vector → layer, rank → Work
+             who is to be forgotten → tombstones
 
 A list never waits for the encoder beyond its deadline: then it is made from the cached item vectors (``encoded:
 false``) and made again when the encoder has room. An offset is committed once a published list contains its click.
@@ -16,10 +17,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 
-import msgspec
-
+from consumers.admission import Admission
 from consumers.client import Partition, Record
 from consumers.diversion import Diversion
+from consumers.erased import Erased
+from consumers.forgetting import Forgetting
 from consumers.knowledge import Knowledge
 from consumers.lists import ARM, ListMaker, Made, Ready
 from consumers.metrics import Metrics
@@ -31,7 +33,8 @@ from consumers.tables import OpenTables
 from consumers.updater_config import UpdaterConfig
 from models.encode_queue import Outlet
 from models.encoder import Encoder
-from models.events import Click, decode_click
+from models.events import Click
+from models.pseudonyms import Pseudonyms
 from models.recommender import Recommender
 from producers.errors import PublishFailed
 from producers.publisher import Message
@@ -50,7 +53,9 @@ class Updater:
     recommender
         With its tables, which this stage feeds.
     open_tables
-        Makes the readers of ``vectors``, ``layers``, ``neighbours``, and of ``profiles`` for a restore.
+        Makes the readers of ``vectors``, ``layers``, ``neighbours``, ``erasures``, and of ``profiles`` for a restore.
+    pseudonyms
+        The names that users are stored by.
     wall
         The time, s since the epoch.
     clock
@@ -68,6 +73,7 @@ class Updater:
         metrics: Metrics,
         config: UpdaterConfig = UpdaterConfig(),
         *,
+        pseudonyms: Pseudonyms = Pseudonyms(None),
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -82,6 +88,11 @@ class Updater:
         self._shards: dict[int, Shard] = {}
         self._reencoder = Reencoder(encoder, outlet, recommender.items, config.encoded_clicks)
         self._knowledge = Knowledge(recommender, encoder.name, open_tables, topics)
+        self._erased = Erased(open_tables, topics.erasures, pseudonyms, config.limits, wall)
+        self._forgetting = Forgetting(
+            self._erased, topics, self._items, metrics, config.retention_s, config.atomic, wall
+        )
+        self._admission = Admission(self._erased, pseudonyms, config.limits, metrics)
         self._open_tables = open_tables
         self._arrived: dict[UserKey, Ready] = {}
         self._committed: dict[int, int] = {}
@@ -94,6 +105,7 @@ class Updater:
     def assigned(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         """Read the tables to their ends, then restore the profiles of these partitions."""
         self._knowledge.catch_up(self._config.tables_timeout_s)
+        self._erased.catch_up(self._config.tables_timeout_s)
         fresh = restore(
             [number for _, number in partitions],
             self._open_tables,
@@ -104,7 +116,9 @@ class Updater:
             timeout_s=self._config.tables_timeout_s,
             clock=self._clock,
         )
+        concerned = self._forgetting.restored(fresh, self._shards)
         self._shards.update(fresh)
+        self._drop(concerned)
         return {(self._topics.clicks, n): shard.applied + 1 for n, shard in fresh.items() if shard.applied >= 0}
 
     def revoked(self, partitions: Iterable[Partition]) -> None:
@@ -114,6 +128,7 @@ class Updater:
             if self._shards.pop(number, None) is None:
                 continue
             self._committed.pop(number, None)
+            self._forgetting.forget_partition(number)
             self._reencoder.forget_partition(number)
             self._arrived = {key: ready for key, ready in self._arrived.items() if key[0] != number}
         self._diversion.forget(partitions)
@@ -128,11 +143,14 @@ class Updater:
         for at, record in enumerate(taken):
             shard = self._shards[record.partition]
             try:
-                click = decode_click(record.value, record.headers, self._config.limits)
-                if self._full(shard, click, record.offset):
+                click = self._admission.admit(record, shard, wall_ms)
+                if click is None:
+                    pass
+                elif self._full(shard, click, record.offset):
                     taken = taken[:at]
                     break
-                self._apply(shard, click, record, now, wall_ms)
+                else:
+                    self._apply(shard, click, record, now)
             except Exception as error:
                 self._diversion.divert(record, error)
             else:
@@ -151,11 +169,7 @@ class Updater:
         self._arrived.setdefault((shard.partition, click.user_id), Ready(shard, click.user_id))
         return True
 
-    def _apply(self, shard: Shard, click: Click, record: Record, now: float, wall_ms: int) -> None:
-        if click.ts > wall_ms:  # a clock that runs ahead must not make an item unseen, or a list fresher than now
-            if click.ts > wall_ms + self._config.limits.future_ms:
-                self._metrics.clamped.inc()
-            click = msgspec.structs.replace(click, ts=wall_ms)
+    def _apply(self, shard: Shard, click: Click, record: Record, now: float) -> None:
         user_id = click.user_id
         profile = shard.profile(user_id)
         if self._config.atomic and record.offset <= profile.applied:
@@ -163,6 +177,8 @@ class Updater:
         before, clicks = profile.applied, profile.clicks
         if profile.apply(click, record.offset, self._items, self._config.profile):
             self._count_hit(shard, click)
+            if profile.damped and profile.damped[-1] == profile.clicks > clicks:
+                self._metrics.damped.inc()
         owed = shard.owed.get(user_id)
         if owed is None:
             owed = shard.owed[user_id] = Owed(record, now, click.ts)
@@ -188,6 +204,15 @@ class Updater:
 
     # -- lists --------------------------------------------------------------------------------------------------
 
+    def _drop(self, concerned: Mapping[UserKey, bool]) -> None:
+        """What is in flight for these users is of yesterday; of whom something is left, he gets a list of that."""
+        self._reencoder.forget(concerned)
+        for key, left in concerned.items():
+            self._arrived.pop(key, None)
+            if left:
+                self._arrived[key] = Ready(self._shards[key[0]], key[1])
+                self._reencoder.want(key)
+
     def _offer(self) -> None:
         for ready in self._reencoder.offer(self._shards):
             self._arrived[ready.key] = ready
@@ -203,13 +228,14 @@ class Updater:
     def poll(self, now: float) -> Work | None:
         """See :class:`~consumers.stage.Stage`."""
         self._knowledge.follow(now)
+        self._drop(self._forgetting.follow(now, self._shards))
         for ready in self._reencoder.collect(self._shards):
             self._arrived[ready.key] = ready
         self._overdue(now)
         self._offer()
         if now < self._next_publish:
             return None
-        messages: list[Message] = []
+        messages = self._forgetting.take(self._shards)
         self._in_hand.clear()  # an earlier Work was published, or did not take effect
         for made in self._make(list(islice(self._arrived.values(), self._config.batch_users))):
             self._settle(made)
@@ -300,7 +326,9 @@ class Updater:
             return None  # a dead letter: it has nowhere else to go
         self._in_hand = kept
         messages = [
-            m for m in work.messages if (m.partition, m.key) not in gone or m.topic == self._topics.dead_letters
+            m
+            for m in work.messages
+            if (m.partition, m.key) not in gone or m.topic == self._topics.dead_letters or m.value is None
         ]
         return Work(messages + self._diversion.take(self._done_below()), work.offsets)
 
@@ -310,8 +338,10 @@ class Updater:
 
     def idle(self) -> bool:
         """See :class:`~consumers.stage.Stage`. Users who were served without the encoder do not hold up a stop."""
-        return not self._arrived and not self._diversion and all(not shard.owed for shard in self._shards.values())
+        waiting = self._arrived or self._diversion or self._forgetting
+        return not waiting and all(not shard.owed for shard in self._shards.values())
 
     def close(self) -> None:
         """See :class:`~consumers.stage.Stage`."""
         self._knowledge.close()
+        self._erased.close()

@@ -29,6 +29,8 @@ class UpdaterConfig:
     atomic: bool = False
     """A profile and its list become visible together, in a transaction: a click that is read again then owes nothing.
     Otherwise its list goes out again, because a crash may have come between the two."""
+    retention_s: float | None = None
+    """How long after his last click a user is kept, s; None: for ever."""
     tables_timeout_s: float = 300.0
     """How long the tables may take to be read at a start, s."""
     profile: ProfileLimits = field(default_factory=ProfileLimits)

@@ -117,7 +117,7 @@ def decode_item(value: bytes | None, headers: Headers = (), limits: Limits = Lim
     """
     data, _ = _unwrap(value, headers, limits)
     _refuse_repeated(data, b"item_id")
-    item = _decode(_items, data)
+    item = decode_json(_items, data)
     check_text(item.item_id, "item_id")
     if not item.title.strip() and not item.category.strip() and item.vector is None:
         raise InvalidEvent("title: empty, and there is neither a category nor a vector in its place", "validate")
@@ -138,7 +138,7 @@ def decode_click(value: bytes | None, headers: Headers = (), limits: Limits = Li
     """
     data, envelope = _unwrap(value, headers, limits)
     _refuse_repeated(data, b"user_id", b"item_id", b"ts")
-    raw = _decode(_clicks, data)
+    raw = decode_json(_clicks, data)
     check_text(raw.user_id, "user_id")
     check_text(raw.item_id, "item_id")
     ts, event_id = raw.ts, raw.event_id
@@ -216,7 +216,7 @@ def _unwrap(value: bytes | None, headers: Headers, limits: Limits) -> tuple[byte
             except UnicodeDecodeError:
                 raise InvalidEvent(f"header {name[:64]!a}: not UTF-8") from None
     if attributes.get("content-type", "").startswith("application/cloudevents+json"):
-        envelope = _decode(_envelopes, value)
+        envelope = decode_json(_envelopes, value)
         if not bytes(envelope.data):
             raise InvalidEvent("data: missing in the CloudEvent")
         return bytes(envelope.data), envelope
@@ -249,7 +249,14 @@ def _refuse_repeated(data: bytes, *keys: bytes) -> None:
         return  # the decoder says it better
 
 
-def _decode(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T:
+def decode_json(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T:
+    """What a decoder makes of these bytes.
+
+    Raises
+    ------
+    InvalidEvent
+        Whatever is wrong with them.
+    """
     try:
         return decoder.decode(data)
     except RecursionError:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.events import Click
 from models.items import ItemStore
+from models.pace import Pace
 from models.records import SEEN, HistoryEntry, ProfileRecord, encode, from_half, half
 
 HISTORY: Final = 50
@@ -27,6 +28,8 @@ class ProfileLimits:
     """Items remembered as seen; beyond it the oldest is forgotten."""
     negative_events: tuple[str, ...] = ("dismiss",)
     """Event kinds that say no: the item is remembered, never repeated, and teaches nothing."""
+    pace: Pace = field(default_factory=Pace)
+    """How many clicks in a minute may teach neighbours and layers."""
 
 
 @dataclass(slots=True)
@@ -45,6 +48,10 @@ class Profile:
         How many clicks at the end of the history are newer than the last published record.
     seen
         Item hash → (seconds since the epoch, event kind), in the order in which they were last seen.
+    erased
+        Nothing of before this moment is in here, ms since the epoch; 0: nothing was ever erased.
+    paced, damped
+        See :mod:`models.pace`; the clicks that teach nothing, each by its number among all of the user's clicks.
     vector
         float32 [dimension], unit length, or None before the first known item.
     """
@@ -61,6 +68,9 @@ class Profile:
     seen: dict[int, tuple[int, str]] = field(default_factory=dict)
     vector: NDArray[np.float32] | None = None
     layer: str = ""
+    erased: int = 0
+    paced: int = 0
+    damped: list[int] = field(default_factory=list)
 
     def apply(self, click: Click, offset: int, items: ItemStore, limits: ProfileLimits = ProfileLimits()) -> bool:
         """Take in a click; False if it changes nothing (replayed, or an event id that is known already)."""
@@ -91,7 +101,37 @@ class Profile:
         self.event_hashes.append(mark)
         if len(self.rows) > limits.history:
             del self.rows[0], self.times[0], self.events[0], self.event_hashes[0]
+        self.paced, teaches = limits.pace.take(self.paced, click.ts)
+        if not teaches:
+            oldest = self.clicks - len(self.rows)
+            self.damped = [number for number in self.damped if number > oldest]
+            self.damped.append(self.clicks)
         return True
+
+    @property
+    def last_ms(self) -> int:
+        """When the user last did something, ms since the epoch (to the second, if it was a dismissal); 0: never."""
+        seen = next(reversed(self.seen.values()), (0, ""))
+        return max(self.times[-1] if self.times else 0, seen[0] * 1000)
+
+    def erase(self, until: int, items: ItemStore) -> bool:
+        """Forget all of up to this moment, ms since the epoch; False if nothing is left.
+
+        Of what came later the last clicks and what was seen stay. The user's vector and layer are of both, so they go.
+        """
+        kept = [i for i, ts in enumerate(self.times) if ts > until]
+        self.fresh = sum(i >= len(self.times) - self.fresh for i in kept)
+        for name in ("rows", "times", "events", "event_hashes"):
+            values = getattr(self, name)
+            setattr(self, name, [values[i] for i in kept])
+        self.seen = {item: seen for item, seen in self.seen.items() if seen[0] * 1000 > until}
+        for row, ts, event in zip(self.rows, self.times, self.events, strict=True):
+            # seen within the very second of the erasure, but after it: the clicks know it to the millisecond
+            self.seen.setdefault(int(items.hashes[row]), (ts // 1000, event))
+        self.clicks = len(kept)
+        self.encoded, self.vector, self.layer = -1, None, ""
+        self.erased, self.paced, self.damped = until, 0, []
+        return bool(self.rows or self.seen)
 
     def record(self, items: ItemStore, now_ms: int) -> bytes:
         """The profile as it goes to its topic (msgpack of :class:`~models.records.ProfileRecord`)."""
@@ -123,6 +163,9 @@ class Profile:
                 vector=b"" if self.vector is None else half(self.vector),
                 layer=self.layer,
                 updated_ms=now_ms,
+                erased_ms=self.erased,
+                paced_ms=self.paced,
+                damped=tuple([self.clicks - number for number in self.damped]),
             )
         )
 
@@ -149,6 +192,9 @@ class Profile:
             },
             vector=vector if len(vector) == items.dimension else None,
             layer=record.layer,
+            erased=record.erased_ms,
+            paced=record.paced_ms,
+            damped=[record.clicks - back for back in record.damped],
         )
 
 

@@ -57,6 +57,21 @@ class ProfileRecord(Struct, frozen=True, array_like=True, kw_only=True):
     layer: str
     """The fine layer that the user is in: ``3.5``; empty before layers exist."""
     updated_ms: int
+    erased_ms: int = 0
+    """Nothing of before this moment is in here: the user's newest erasure, ms since the epoch; 0 without one."""
+    paced_ms: int = 0
+    """When the next click of one who clicks at the highest rate that teaches would be due; see ``models/pace.py``."""
+    damped: tuple[int, ...] = ()
+    """Entries of ``history`` that teach nothing, counted from its end (0 is the newest): too many came in a minute."""
+
+    @property
+    def last_ms(self) -> int:
+        """When the user last did something, ms since the epoch (to the second, if it was a dismissal); 0: never."""
+        seen = np.frombuffer(self.seen, SEEN)
+        return max(
+            self.history[-1].ts if self.history else 0,
+            int(seen["at"][-1]) * 1000 if len(seen) else 0,
+        )
 
 
 class HistoryEntry(Struct, frozen=True, array_like=True):

@@ -129,7 +129,7 @@ def demo(
 @app.command()
 def run(
     roles: Annotated[
-        list[str] | None, typer.Argument(help="catalogue, updater, neighbours, layers; all if none.")
+        list[str] | None, typer.Argument(help="catalogue, updater, neighbours, layers, erasure; all if none.")
     ] = None,
     rebuild: Annotated[
         bool,

@@ -27,6 +27,7 @@ def configure(level: str = "info", format: Literal["auto", "console", "json"] = 
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
     ]
     last: list[Any] = (

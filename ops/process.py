@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from consumers.catalogue import Catalogue
 from consumers.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from consumers.diversion import Diversion
+from consumers.erasure import ErasureRole
 from consumers.kafka_client import KafkaConsumerClient
 from consumers.layers import LayersRole
 from consumers.loop import Loop
@@ -116,6 +117,7 @@ class Process:
             "updater": self._updater,
             "neighbours": self._neighbours,
             "layers": self._layers,
+            "erasure": self._erasure,
         }
         self._loops = [make[role]() for role in self.roles]
         gc.collect()
@@ -265,6 +267,7 @@ class Process:
             self._diversion("updater"),
             self.metrics,
             replace(settings.updater, publish_s=TRANSACTION_S, atomic=True) if once else settings.updater,
+            pseudonyms=settings.pseudonyms,
         )
         if not once:
             return self._loop("updater", consumer, stage, wake)
@@ -301,6 +304,20 @@ class Process:
         )
         return self._loop("layers", consumer, stage)
 
+    def _erasure(self) -> Loop:
+        settings = self.settings
+        consumer = KafkaConsumerClient(self.connection, settings.erasure_group, role="erasure")
+        consumer.subscribe([settings.topics.erasures])
+        stage = ErasureRole(
+            self._tables("erasure"),
+            settings.topics,
+            self._diversion("erasure"),
+            self.metrics,
+            settings.pseudonyms,
+            settings.erasure,
+        )
+        return self._loop("erasure", consumer, stage)
+
     # -- what every role needs ----------------------------------------------------------------------------------
 
     def _assigned_to(self, role: str, topic: str) -> KafkaConsumerClient:
@@ -309,8 +326,17 @@ class Process:
         return consumer
 
     def _tables(self, role: str) -> OpenTables:
-        def open_tables(handlers: Mapping[str, Handler], numbers: Iterable[int] | None = None) -> TableReader:
-            return TableReader.open(self.connection, handlers, self.metrics, role=f"{role}-tables", numbers=numbers)
+        def open_tables(
+            handlers: Mapping[str, Handler], numbers: Iterable[int] | None = None, *, since_ms: int | None = None
+        ) -> TableReader:
+            return TableReader.open(
+                self.connection,
+                handlers,
+                self.metrics,
+                role=f"{role}-tables",
+                numbers=numbers,
+                since_ms=since_ms,
+            )
 
         return open_tables
 

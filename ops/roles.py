@@ -7,7 +7,7 @@ from typing import Final
 
 from models.errors import ConfigurationError
 
-ROLES: Final = ("catalogue", "updater", "neighbours", "layers")
+ROLES: Final = ("catalogue", "updater", "neighbours", "layers", "erasure")
 """In the order in which they start."""
 
 

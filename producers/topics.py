@@ -25,8 +25,9 @@ DEAD_LETTER_BYTES: Final = 2 * MESSAGE_BYTES
 """Longest dead letter: the longest message that a broker takes by default, and the headers that say what was wrong."""
 
 _HOUR_MS: Final = 3_600_000
+_DAY_MS: Final = 24 * _HOUR_MS
 _NAMES: Final = (
-    "items", "clicks", "vectors", "profiles", "layers", "neighbours", "recommendations", "dead_letters",
+    "items", "clicks", "vectors", "profiles", "layers", "neighbours", "recommendations", "erasures", "dead_letters",
 )  # fmt: skip
 
 
@@ -56,6 +57,7 @@ class Topics:
     layers: str = ""
     neighbours: str = ""
     recommendations: str = ""
+    erasures: str = ""
     dead_letters: str = ""
     partitions: int = 6
     """Partitions of ``clicks``, and so of ``profiles`` and ``recommendations``: as many updaters can share the work."""
@@ -79,6 +81,9 @@ class Topics:
     def specs(self) -> list[Spec]:
         """Every topic as it should be, inputs first."""
         compact = {"cleanup.policy": "compact"}
+        # what is deleted of a user must leave the disk too: without this the newest segment, which compaction spares,
+        # may keep it for a week
+        soon = {"max.compaction.lag.ms": str(_DAY_MS)}
         users, items = self.partitions, self.item_partitions
         return [
             Spec(name=self.items, partitions=items, config=compact),
@@ -88,7 +93,7 @@ class Topics:
             Spec(
                 name=self.profiles,
                 partitions=users,
-                config=compact | {"min.compaction.lag.ms": str(_HOUR_MS)},
+                config=compact | soon | {"min.compaction.lag.ms": str(_HOUR_MS)},
             ),
             Spec(
                 name=self.layers,
@@ -96,12 +101,14 @@ class Topics:
                 config=compact | {"max.message.bytes": str(LAYERS_BYTES + 100_000)},
             ),
             Spec(name=self.neighbours, partitions=1, config=compact),
-            Spec(name=self.recommendations, partitions=users, config=compact),
+            Spec(name=self.recommendations, partitions=users, config=compact | soon),
+            Spec(name=self.erasures, partitions=1, config=compact),
             Spec(
                 name=self.dead_letters,
                 partitions=1,
                 # compact: one letter can be deleted; delete: none is kept for ever
                 config={"cleanup.policy": "compact,delete", "max.message.bytes": str(DEAD_LETTER_BYTES + 100_000)}
+                | soon
                 | self._dead_letter_retention(),
             ),
         ]
@@ -151,10 +158,15 @@ class Topics:
             self._check(specs, there)
             return there
 
+    @property
+    def _any_shape(self) -> tuple[str, ...]:
+        """Topics that may have any number of partitions."""
+        return self.neighbours, self.erasures, self.dead_letters
+
     def _check(self, specs: list[Spec], there: dict[str, int]) -> None:
         for spec in specs:
             found = there.get(spec.name)
-            if found is None or found == spec.partitions or spec.name in (self.neighbours, self.dead_letters):
+            if found is None or found == spec.partitions or spec.name in self._any_shape:
                 continue
             leader = self.items if spec.name == self.vectors else self.clicks
             reason = "the layers are one ordered log" if spec.name == self.layers else f"{leader} has {spec.partitions}"

@@ -161,7 +161,10 @@ class Bookshop:
         """The newest list of each user."""
         newest: dict[str, Recommendation] = {}
         for record in self.records(self.topics.recommendations):
-            made = msgspec.json.decode(record.value or b"", type=Recommendation)
+            if record.value is None:
+                newest.pop((record.key or b"").decode(), None)
+                continue
+            made = msgspec.json.decode(record.value, type=Recommendation)
             if made.user_id not in newest or made.source.offset >= newest[made.user_id].source.offset:
                 newest[made.user_id] = made
         return newest

@@ -21,11 +21,11 @@ class Topic:
         self.logs: dict[str, dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
         self._readers: list[FedTables] = []
 
-    def append(self, topic: str, key: str | bytes, value: bytes | None, partition: int = 0) -> Record:
-        """Append one message, and hand it to whoever reads the topic."""
+    def append(self, topic: str, key: str | bytes, value: bytes | None, partition: int = 0, at: int = 0) -> Record:
+        """Append one message, and hand it to whoever reads the topic; ``at``: when it was produced, ms."""
         log = self.logs[topic][partition]
         key = key.encode() if isinstance(key, str) else key
-        record = Record(topic, partition, len(log), 1_000 + len(log), key, value)
+        record = Record(topic, partition, len(log), at or 1_000 + len(log), key, value)
         log.append(record)
         for reader in self._readers:
             reader.waiting.append(record)
@@ -40,7 +40,9 @@ class Topic:
         """All records of a topic."""
         return list(itertools.chain.from_iterable(self.logs[topic].values()))
 
-    def open(self, handlers: Mapping[str, Handler], numbers: Iterable[int] | None = None) -> TableReader:
+    def open(
+        self, handlers: Mapping[str, Handler], numbers: Iterable[int] | None = None, *, since_ms: int | None = None
+    ) -> TableReader:
         """An OpenTables."""
         reader = FedTables(self, handlers, None if numbers is None else set(numbers))
         self._readers.append(reader)

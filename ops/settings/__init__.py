@@ -11,6 +11,7 @@ are composed. One file a section:
 ``users``          what is read of items and users, and what is kept
 ``lists``          what is offered
 ``learning``       layers and neighbours
+``privacy``        by which names users are stored, and for how long
 ``limits``         what is refused, and when a role stops
 ``operations``     HTTP and logs
 ``composed``       all of them together, as the class :class:`Settings`

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,11 +21,14 @@ from ops.settings.learning import LearningSettings
 from ops.settings.limits import LimitSettings
 from ops.settings.lists import ListSettings
 from ops.settings.operations import OperationSettings
+from ops.settings.privacy import PrivacySettings
 from ops.settings.topics import TopicSettings
 from ops.settings.users import UserSettings
 from ops.settings.words import meaning, written
+from producers.topics import Topics
 
 if TYPE_CHECKING:  # torch, River and FAISS stand behind these: 3 s that `strata config` can do without
+    from consumers.erasure import ErasureConfig
     from consumers.updater_config import UpdaterConfig
     from models.ranker import RankingConfig
 
@@ -36,6 +40,7 @@ FILE: Final = "STRATA_CONFIG"
 class Settings(  # the last of the bases has the first fields
     OperationSettings,
     LimitSettings,
+    PrivacySettings,
     LearningSettings,
     ListSettings,
     UserSettings,
@@ -67,10 +72,28 @@ class Settings(  # the last of the bases has the first fields
         file = os.environ.get(FILE)
         return init_settings, env_settings, *([TomlConfigSettingsSource(settings_cls, Path(file))] if file else [])
 
+    @cached_property
+    def topics(self) -> Topics:
+        """Names and shapes of the topics."""
+        days = self.dead_letter_retention_days
+        return Topics(
+            prefix=self.topic_prefix,
+            items=self.topic_items,
+            clicks=self.topic_clicks,
+            recommendations=self.topic_recommendations,
+            erasures=self.topic_erasures,
+            dead_letters=self.topic_dead_letters,
+            partitions=self.partitions,
+            item_partitions=self.item_partitions,
+            replication=self.replication,
+            dead_letter_retention_ms=None if days is None else int(days * 86_400_000),
+        )
+
     @property
     def updater(self) -> UpdaterConfig:
         """How the updater works."""
         from consumers.updater_config import UpdaterConfig
+        from models.pace import Pace
         from models.profile import ProfileLimits
 
         return UpdaterConfig(
@@ -78,10 +101,21 @@ class Settings(  # the last of the bases has the first fields
             encoded_clicks=self.encoded_clicks,
             deadline_s=self.deadline_ms / 1000,
             profile=ProfileLimits(
-                history=self.history, seen=self.seen, negative_events=tuple(sorted(self.negative_events))
+                history=self.history,
+                seen=self.seen,
+                negative_events=tuple(sorted(self.negative_events)),
+                pace=Pace(self.teach_clicks_per_minute),
             ),
+            retention_s=self.profile_retention_s,
             limits=self.limits,
         )
+
+    @property
+    def erasure(self) -> ErasureConfig:
+        """How receipts of erasures are given."""
+        from consumers.erasure import ErasureConfig
+
+        return ErasureConfig(receipt_s=self.erasure_receipt_s, limits=self.limits)
 
     @property
     def ranking(self) -> RankingConfig:

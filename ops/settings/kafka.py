@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -102,3 +103,8 @@ class KafkaSettings(BaseSettings):
             first_start=self.first_start,
             assignment=self.assignment,
         )
+
+    @property
+    def erasure_group(self) -> GroupConfig:
+        """The erasure role's: every order counts, so it begins at the first."""
+        return replace(self.updater_group, group=f"{self.group}-erasure", first_start="earliest")

@@ -24,6 +24,9 @@ class LearningSettings(BaseSettings):
         1.0, description="A row of neighbours is published once in this time, s"
     )
     neighbours_publish_rows: PositiveInt = Field(500, description="Rows published at a time")
+    teach_clicks_per_minute: int = Field(
+        60, ge=0, le=60_000, description="Clicks of one user in a minute that teach neighbours and layers; 0: all"
+    )
 
     @property
     def layer_settings(self) -> LayerSettings:

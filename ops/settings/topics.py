@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 from pydantic import Field, PositiveInt
 from pydantic_settings import BaseSettings
-
-from producers.topics import Topics
 
 
 class TopicSettings(BaseSettings):
@@ -17,22 +13,9 @@ class TopicSettings(BaseSettings):
     topic_items: str = Field("", description="Name of your items topic; empty: prefix + items")
     topic_clicks: str = Field("", description="Name of your clicks topic; empty: prefix + clicks")
     topic_recommendations: str = Field("", description="Name of the output topic; empty: prefix + recommendations")
+    topic_erasures: str = Field("", description="Name of the topic of erasures; empty: prefix + erasures")
     topic_dead_letters: str = Field("", description="Name of the dead-letter topic; empty: prefix + dead-letters")
     create_topics: bool = Field(True, description="Create missing topics at start")
     partitions: PositiveInt = Field(6, description="Partitions of clicks where Strata creates it: updaters at most")
     item_partitions: PositiveInt = Field(3, description="Partitions of items where Strata creates it")
     replication: int = Field(-1, ge=-1, description="Copies of each partition; -1: the broker's default")
-
-    @cached_property
-    def topics(self) -> Topics:
-        """Names and shapes of the topics."""
-        return Topics(
-            prefix=self.topic_prefix,
-            items=self.topic_items,
-            clicks=self.topic_clicks,
-            recommendations=self.topic_recommendations,
-            dead_letters=self.topic_dead_letters,
-            partitions=self.partitions,
-            item_partitions=self.item_partitions,
-            replication=self.replication,
-        )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from fed_topics import TITLES, Clock
+from fed_topics import TITLES, Clock, Topic
+from updater_bench import Bench, fill
 
 from consumers.diversion import Diversion
 from consumers.metrics import Metrics
@@ -46,3 +47,21 @@ def names() -> Topics:
 @pytest.fixture
 def diversion(names: Topics, metrics: Metrics) -> Diversion:
     return Diversion("test", names.dead_letters, DeadLetterLimits(), metrics)
+
+
+@pytest.fixture
+def shelves(shelf: list[ItemVector], names: Topics) -> Topic:
+    """Topics with the shelf on offer."""
+    topics = Topic()
+    fill(topics, names, shelf)
+    return topics
+
+
+@pytest.fixture
+def bench(
+    encoder: Encoder, shelves: Topic, names: Topics, diversion: Diversion, metrics: Metrics, clock: Clock
+) -> Bench:
+    """An updater that owns two partitions."""
+    bench = Bench(encoder, shelves, names, diversion, metrics, clock)
+    bench.assign(0, 1)
+    return bench

@@ -38,6 +38,7 @@ def test_every_metric_has_a_sentence(metrics: Metrics) -> None:
 
 def test_no_user_and_no_item_is_a_label(metrics: Metrics) -> None:
     allowed = {"role", "kind", "topic", "partition", "stage", "encoded", "arm", "outlet", "layer", "level", "outcome"}
+    allowed.add("why")
     for name, metric in every(metrics).items():
         assert set(metric._labelnames) <= allowed, name
 
@@ -48,6 +49,7 @@ def test_no_user_and_no_item_is_a_label(metrics: Metrics) -> None:
         ("encoder_errors", "encoder_batches"), ("publish_failures", "publishes"), ("commit_failures", "commits"),
         ("dead_letters", "consumed"), ("table_errors", "table_records"), ("hits", "hit_attempts"),
         ("layer_changes", "layer_updates"), ("lists_empty", "lists"), ("aborts", "publishes"),
+        ("damped", "clicks"), ("clicks_erased", "clicks"), ("erasures_overdue", "erasures"),
     ],
 )  # fmt: skip
 def test_a_failure_counter_stands_beside_its_attempts(metrics: Metrics, failures: str, attempts: str) -> None:

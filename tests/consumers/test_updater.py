@@ -4,118 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
 import numpy as np
 import pytest
-from fed_topics import TITLES, Clock, Topic, by_topic, json
+from fed_topics import TITLES, Clock, Topic, by_topic
+from updater_bench import Bench, fill, restarted
 
-from consumers.client import Record
 from consumers.diversion import Diversion
 from consumers.metrics import Metrics
 from consumers.stage import Work
-from consumers.updater import Updater
 from consumers.updater_config import UpdaterConfig
-from models.encode_queue import EncodeQueue
 from models.encoder import Encoder
 from models.events import Limits
-from models.index import ItemIndex
-from models.items import ItemStore
-from models.layer_view import LayerView
-from models.neighbours import Neighbours
 from models.profile import Profile
 from models.recommender import Recommender
-from models.records import ItemVector, ProfileRecord, Recommendation, decode, encode
+from models.records import ItemVector
 from producers.publisher import Message
 from producers.topics import Topics
-
-
-class Bench:
-    """An updater with all that it needs, on topics that outlive it."""
-
-    def __init__(
-        self,
-        encoder: Encoder,
-        topics: Topic,
-        names: Topics,
-        diversion: Diversion,
-        metrics: Metrics,
-        clock: Clock,
-        config: UpdaterConfig | None = None,
-        capacity: int = 64,
-    ) -> None:
-        self.encoder, self.topics, self.names, self.metrics, self.clock = encoder, topics, names, metrics, clock
-        self.queue = EncodeQueue(encoder, clock=clock)
-        items = ItemStore(encoder.dimension)
-        self.items = items
-        self.updater = Updater(
-            encoder,
-            self.queue.outlet("users", capacity=capacity, share=1),
-            Recommender(items, Neighbours(items), ItemIndex(items), LayerView(items)),
-            topics.open,
-            names,
-            diversion,
-            metrics,
-            config or UpdaterConfig(),
-            wall=clock.wall,
-            clock=clock,
-        )
-
-    def assign(self, *numbers: int) -> dict[tuple[str, int], int]:
-        return dict(self.updater.assigned([(self.names.clicks, n) for n in numbers]))
-
-    def click(self, user: str, item: str, partition: int = 0, **fields: object) -> Record:
-        event = {"user_id": user, "item_id": item, "ts": int(self.clock.wall() * 1000) - 100} | fields
-        return self.topics.append(self.names.clicks, user, json(event), partition)
-
-    def submit(self, *records: Record) -> int:
-        return self.updater.submit(records)
-
-    def encode(self) -> None:
-        while self.queue.step():
-            pass
-
-    def work(self) -> Work:
-        """The next Work, published; an empty one if there is none."""
-        self.clock.now += 0.05
-        work = self.updater.poll(self.clock.now) or Work()
-        self.topics.publish(work.messages)
-        self.updater.published(work)
-        return work
-
-    def lists(self, work: Work) -> list[Recommendation]:
-        return [
-            msgspec.json.decode(m.value or b"", type=Recommendation)
-            for m in by_topic(work.messages, self.names.recommendations)
-        ]
-
-    def profiles(self, work: Work) -> list[ProfileRecord]:
-        return [decode(m.value, ProfileRecord) for m in by_topic(work.messages, self.names.profiles)]
-
-
-def fill(topics: Topic, names: Topics, shelf: Sequence[ItemVector], **fields: object) -> None:
-    """Publish the shelf."""
-    for i, record in enumerate(shelf):
-        topics.append(names.vectors, f"i{i}", encode(msgspec.structs.replace(record, **fields)))
-
-
-@pytest.fixture
-def topics(shelf: list[ItemVector], names: Topics) -> Topic:
-    topics = Topic()
-    fill(topics, names, shelf)
-    return topics
-
-
-@pytest.fixture
-def bench(
-    encoder: Encoder, topics: Topic, names: Topics, diversion: Diversion, metrics: Metrics, clock: Clock
-) -> Bench:
-    bench = Bench(encoder, topics, names, diversion, metrics, clock)
-    bench.assign(0, 1)
-    return bench
-
-
-def restarted(bench: Bench, diversion: Diversion, **options: object) -> Bench:
-    return Bench(bench.encoder, bench.topics, bench.names, diversion, bench.metrics, bench.clock, **options)  # type: ignore[arg-type]
 
 
 def test_a_click_becomes_a_list_and_a_profile_in_its_own_partition(bench: Bench) -> None:
@@ -148,9 +52,9 @@ def test_nothing_is_committed_before_the_list(bench: Bench) -> None:
 
 
 def test_an_offset_waits_for_the_oldest_user_without_a_list(
-    encoder: Encoder, topics: Topic, names: Topics, diversion: Diversion, metrics: Metrics, clock: Clock
+    encoder: Encoder, shelves: Topic, names: Topics, diversion: Diversion, metrics: Metrics, clock: Clock
 ) -> None:
-    bench = Bench(encoder, topics, names, diversion, metrics, clock, UpdaterConfig(batch_users=1))
+    bench = Bench(encoder, shelves, names, diversion, metrics, clock, UpdaterConfig(batch_users=1))
     bench.assign(0)
     bench.submit(bench.click("ann", "i0"), bench.click("bob", "i1"), bench.click("cid", "i2"), bench.click("ann", "i3"))
     bench.encode()
@@ -227,10 +131,10 @@ def test_a_replayed_click_sends_the_same_list_and_changes_nothing(bench: Bench, 
 
 
 def test_the_final_vector_does_not_depend_on_how_the_clicks_came(
-    encoder: Encoder, topics: Topic, names: Topics, diversion: Diversion, metrics: Metrics, clock: Clock
+    encoder: Encoder, shelves: Topic, names: Topics, diversion: Diversion, metrics: Metrics, clock: Clock
 ) -> None:
     def vector(steps: Sequence[int], partition: int) -> np.ndarray:
-        bench = Bench(encoder, topics, names, diversion, metrics, clock)
+        bench = Bench(encoder, shelves, names, diversion, metrics, clock)
         bench.assign(partition)
         clicks = [bench.click("zoe", f"i{i}", partition=9) for i in (3, 5, 8, 9, 20)]
         at = 0
@@ -269,9 +173,9 @@ def test_a_revoked_partition_leaves_no_trace_in_later_work(bench: Bench) -> None
 
 
 def test_a_full_stage_refuses_and_takes_the_rest_later(
-    encoder: Encoder, topics: Topic, names: Topics, diversion: Diversion, metrics: Metrics, clock: Clock
+    encoder: Encoder, shelves: Topic, names: Topics, diversion: Diversion, metrics: Metrics, clock: Clock
 ) -> None:
-    bench = Bench(encoder, topics, names, diversion, metrics, clock, UpdaterConfig(owed_users=2), capacity=1)
+    bench = Bench(encoder, shelves, names, diversion, metrics, clock, UpdaterConfig(owed_users=2), capacity=1)
     bench.assign(0)
     clicks = [bench.click(f"u{i}", "i0") for i in range(4)]
     taken = bench.submit(*clicks)

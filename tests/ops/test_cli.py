@@ -210,7 +210,10 @@ def test_topics_are_created_filled_and_read(strata: Strata, tansu: Connection, t
 def test_an_error_is_a_line_and_an_exit_code(strata: Strata) -> None:
     done = strata("run", "[bold]cook[/]")  # square brackets are markup to the terminal library
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: no such role: [bold]cook[/]; the roles are catalogue, updater, neighbours, layers\n"
+    assert (
+        done.stderr
+        == "error: no such role: [bold]cook[/]; the roles are catalogue, updater, neighbours, layers, erasure\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,13 @@ def test_a_line_of_json_is_for_machines() -> None:
     assert line["timestamp"].endswith("Z")
 
 
+def test_what_is_told_beside_a_line_is_told_by_name() -> None:
+    stream = written()
+    logging.getLogger("consumers.erasure").info("a receipt", extra={"request_id": "r-1", "dead_letters": 2})
+    line = json.loads(stream.getvalue())
+    assert (line["request_id"], line["dead_letters"]) == ("r-1", 2)
+
+
 def test_what_is_not_a_terminal_gets_json_unless_told_otherwise() -> None:
     stream = written(form="auto")
     logging.getLogger("x").info("said")

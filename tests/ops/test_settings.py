@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from models.errors import ConfigurationError
+from models.pseudonyms import Pseudonyms
 from ops import process as process_module
 from ops.process import Process
 from ops.settings import FILE, PREFIX, Settings, load
@@ -100,6 +101,8 @@ def test_other_programs_variables_are_none_of_our_business(monkeypatch: pytest.M
         ("STRATA_KAFKA_CA", "/no/such.pem", "STRATA_KAFKA_CA: .*does not point to a file"),
         ("STRATA_ITEM_TEXT", "{name}", r"STRATA_ITEM_TEXT: .*'name'.*the fields are \{title\}"),
         ("STRATA_CATALOGUE_SHARE", "1", "STRATA_CATALOGUE_SHARE: .*less than 1"),
+        ("STRATA_PSEUDONYM_KEY", "short", "has 5 bytes and needs at least 16"),
+        ("STRATA_PSEUDONYM_KEY_FILE", "/no/such", "STRATA_PSEUDONYM_KEY_FILE: .*does not point to a file"),
         ("STRATA_KAFKA_USERNAME", "strata", "a SASL login is set, but STRATA_KAFKA_SECURITY=PLAINTEXT uses none"),
         ("STRATA_KAFKA_SECURITY", "SASL_SSL", "SASL needs STRATA_KAFKA_USERNAME and STRATA_KAFKA_PASSWORD"),
     ],
@@ -110,6 +113,13 @@ def test_a_wrong_value_is_told_by_the_name_of_the_setting(
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError, match=says):
         load()
+
+
+def test_the_key_of_the_pseudonyms_may_stand_in_a_file_but_not_twice(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(KEY + b"\n")
+    assert Settings(pseudonym_key_file=tmp_path / "key").pseudonyms("ann") == Pseudonyms(KEY)("ann")
+    with pytest.raises(ValueError, match="both set"):
+        Settings(pseudonym_key_file=tmp_path / "key", pseudonym_key=SecretStr(KEY.decode()))
 
 
 def test_several_wrong_values_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,12 +145,14 @@ def test_a_secret_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch, caplog: pyte
     monkeypatch.setenv("STRATA_KAFKA_USERNAME", "strata")
     monkeypatch.setenv("STRATA_KAFKA_PASSWORD", SECRET)
     monkeypatch.setenv("STRATA_KAFKA_KEY_PASSWORD", SECRET)
+    monkeypatch.setenv("STRATA_PSEUDONYM_KEY", SECRET)
     settings = load()
     connection = settings.connection()
     assert connection.password == connection.ssl_key_password == SECRET
     with caplog.at_level(logging.INFO):
         logging.getLogger("ops").info("%s %r", settings, connection)
     shown = f"{settings!r} {settings} {settings.shown()} {connection!r} {settings.model_dump_json()} {caplog.text}"
+    shown += repr(settings.pseudonyms)
     assert SECRET not in shown
     assert {name: value for name, value, _ in settings.shown()}["STRATA_KAFKA_PASSWORD"] == "**********"
     monkeypatch.setenv("STRATA_HTTP_PORT", "x")
@@ -179,6 +191,7 @@ SASL: dict[str, Any] = {
     "kafka_password": SecretStr("p"),
 }
 PEM = Path(__file__)
+KEY = b"0123456789abcdef"
 
 Reach = tuple[dict[str, Any], Callable[[Settings], Any], Any]
 REACHES: dict[str, Reach] = {
@@ -206,6 +219,7 @@ REACHES: dict[str, Reach] = {
     "topic_items": ({"topic_items": "shop"}, lambda s: s.topics.items, "shop"),
     "topic_clicks": ({"topic_clicks": "shop"}, lambda s: s.topics.clicks, "shop"),
     "topic_recommendations": ({"topic_recommendations": "r"}, lambda s: s.topics.recommendations, "r"),
+    "topic_erasures": ({"topic_erasures": "e"}, lambda s: s.topics.erasures, "e"),
     "topic_dead_letters": ({"topic_dead_letters": "d"}, lambda s: s.topics.dead_letters, "d"),
     "partitions": ({"partitions": 4}, lambda s: s.topics.partitions, 4),
     "item_partitions": ({"item_partitions": 4}, lambda s: s.topics.item_partitions, 4),
@@ -232,6 +246,20 @@ REACHES: dict[str, Reach] = {
     "layers_checkpoint_s": ({"layers_checkpoint_s": 3}, lambda s: s.layers_config.checkpoint_s, 3),
     "neighbours_publish_s": ({"neighbours_publish_s": 3}, lambda s: s.neighbours_config.publish_s, 3),
     "neighbours_publish_rows": ({"neighbours_publish_rows": 3}, lambda s: s.neighbours_config.publish_rows, 3),
+    "teach_clicks_per_minute": ({"teach_clicks_per_minute": 3}, lambda s: s.updater.profile.pace.per_minute, 3),
+    "pseudonym_key": (
+        {"pseudonym_key": SecretStr("0123456789abcdef")},
+        lambda s: s.pseudonyms("ann"),
+        Pseudonyms(KEY)("ann"),
+    ),
+    "pseudonym_key_file": ({"pseudonym_key_file": PEM}, lambda s: bool(s.pseudonyms), True),
+    "profile_retention_days": ({"profile_retention_days": 0.5}, lambda s: s.updater.retention_s, 43_200),
+    "dead_letter_retention_days": (
+        {"dead_letter_retention_days": 2},
+        lambda s: s.topics.dead_letter_retention_ms,
+        172_800_000,
+    ),
+    "erasure_receipt_s": ({"erasure_receipt_s": 3}, lambda s: s.erasure.receipt_s, 3),
     "payload_bytes": ({"payload_bytes": 99}, lambda s: s.updater.limits.payload_bytes, 99),
     "future_s": ({"future_s": 2}, lambda s: s.updater.limits.future_ms, 2000),
     "dead_letter_share": ({"dead_letter_share": 0.1}, lambda s: s.dead_letter_limits.share, 0.1),
