@@ -173,11 +173,9 @@ class Metrics:
 
     def begin(self, role: str) -> None:
         """A role starts: its counters stand at 0 from now on, so that the first failure is an increase."""
-        for metric in (
-            self.consumed, self.publishes, self.publish_failures, self.commits, self.commit_failures, self.aborts,
-            self.pauses, self.assigned,
-        ):  # fmt: skip
-            metric.labels(role)
+        for metric in vars(self).values():
+            if isinstance(metric, (Counter, Histogram)) and metric._labelnames == ("role",):
+                metric.labels(role)
         for kind in ("revoked", "lost"):
             self.revoked.labels(role, kind)
         for stage in ("decode", "validate", "apply", "publish"):
