@@ -93,7 +93,7 @@ class Erased:
 
     def _take(self, record: Record) -> None:
         if record.value is None:
-            own = decode_key(record.key)
+            own = decode_key(record.key, self._limits)
             for user_id in {own, self._pseudonyms(own)}:
                 self._of.pop(user_id, None)
                 self._new.pop(user_id, None)

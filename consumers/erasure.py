@@ -119,7 +119,7 @@ class ErasureRole:
         for record in records:
             try:
                 if record.value is None:
-                    self._withdraw(decode_key(record.key))
+                    self._withdraw(decode_key(record.key, self._config.limits))
                 else:
                     self._open(record)
             except Exception as error:

@@ -22,6 +22,7 @@ from consumers.client import Partition, Record
 from consumers.diversion import Diversion
 from consumers.erased import Erased
 from consumers.forgetting import Forgetting
+from consumers.in_flight import InFlight
 from consumers.knowledge import Knowledge
 from consumers.lists import ARM, ListMaker, Made, Ready
 from consumers.metrics import Metrics
@@ -99,6 +100,7 @@ class Updater:
         self._lists = ListMaker(recommender, topics, encoder.name, config.list_length)
         self._in_hand: list[tuple[Made, Owed | None]] = []  # what the Work in hand is made of, and what it settles
         self._next_publish = 0.0
+        self._in_flight = InFlight(config.in_flight_bytes)
 
     # -- partitions ---------------------------------------------------------------------------------------------
 
@@ -130,17 +132,24 @@ class Updater:
             self._committed.pop(number, None)
             self._forgetting.forget_partition(number)
             self._reencoder.forget_partition(number)
+            self._in_flight.forget(number)
             self._arrived = {key: ready for key, ready in self._arrived.items() if key[0] != number}
         self._diversion.forget(partitions)
 
     # -- clicks -------------------------------------------------------------------------------------------------
 
     def submit(self, records: Sequence[Record]) -> int:
-        """See :class:`~consumers.stage.Stage`. Refuses while too many users wait for a list."""
+        """See :class:`~consumers.stage.Stage`. Refuses while too many users wait for a list, or too long clicks."""
         room = self._config.owed_users - sum(len(shard.owed) for shard in self._shards.values())
         taken = records[: max(0, room)]
         now, wall_ms = self._clock(), int(self._wall() * 1000)
+        for number, shard in self._shards.items():
+            if (below := shard.committable()) is not None:
+                self._in_flight.settled(number, below)
         for at, record in enumerate(taken):
+            if self._in_flight.full:
+                taken = taken[:at]
+                break
             shard = self._shards[record.partition]
             try:
                 click = self._admission.admit(record, shard, wall_ms)
@@ -155,6 +164,7 @@ class Updater:
                 self._diversion.divert(record, error)
             else:
                 self._diversion.passed()
+            self._in_flight.took(record)
             self._committed.setdefault(shard.partition, record.offset)
             shard.next_offset = record.offset + 1
         self._metrics.clicks.inc(len(taken))

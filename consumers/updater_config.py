@@ -24,6 +24,8 @@ class UpdaterConfig:
     """Least time between two publications, s: a publication costs some milliseconds whatever its size."""
     owed_users: int = 20_000
     """Users who may wait for a list at a time; beyond it, reading pauses."""
+    in_flight_bytes: int = 64_000_000
+    """Bytes of clicks that may wait for their list or dead letter; beyond it, reading pauses."""
     hot_profiles: int = 20_000
     """Profiles kept as objects, of each partition; the others are kept as bytes."""
     atomic: bool = False

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from models.errors import InvalidEvent
-from models.events import ID_LENGTH, Id, Limits, check_text, decode_json, to_ms
+from models.events import Id, Limits, check_length, check_text, decode_json, to_ms
 
 
 class Erasure(Struct, frozen=True, kw_only=True):
@@ -49,18 +49,21 @@ def decode_erasure(key: bytes | None, value: bytes | None, produced_ms: int, lim
     InvalidEvent
         With the field and the reason, for everything that is not a usable erasure.
     """
-    user_id = decode_key(key)
+    user_id = decode_key(key, limits)
     if value is None:
         raise InvalidEvent("value: null")
     if len(value) > limits.payload_bytes:
-        raise InvalidEvent(f"value: {len(value)} bytes, more than the {limits.payload_bytes} accepted")
+        raise InvalidEvent(
+            f"value: {len(value)} bytes, more than the {limits.payload_bytes} accepted (STRATA_PAYLOAD_BYTES)"
+        )
     raw = decode_json(_erasures, value)
+    check_length(raw.request_id, "request_id", limits.id_length, "id_length")
     check_text(raw.request_id, "request_id")
     until = produced_ms if raw.ts is None else min(to_ms(raw.ts, "ts"), produced_ms)
     return Erasure(user_id=user_id, request_id=raw.request_id, until=until)
 
 
-def decode_key(key: bytes | None) -> str:
+def decode_key(key: bytes | None, limits: Limits = Limits()) -> str:
     """The user of a message of the topic ``erasures``.
 
     Raises
@@ -74,7 +77,6 @@ def decode_key(key: bytes | None) -> str:
         user_id = key.decode()
     except UnicodeDecodeError:
         raise InvalidEvent("key: not UTF-8") from None
-    if len(user_id) > ID_LENGTH:
-        raise InvalidEvent(f"key: longer than {ID_LENGTH} characters")
+    check_length(user_id, "key", limits.id_length, "id_length")
     check_text(user_id, "key")
     return user_id

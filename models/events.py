@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from datetime import UTC, datetime
 from typing import Annotated, Final, TypeVar
 
@@ -21,25 +21,23 @@ from models.errors import InvalidEvent
 
 Headers = Iterable[tuple[str, bytes | None]]
 
-ID_LENGTH: Final = 256
-"""Longest accepted item, user or event id, in characters."""
-
 _EARLIEST_MS: Final = 0
 _LATEST_MS: Final = 253_402_300_799_999  # the year 9999: beyond it datetime cannot go
 
-Id = Annotated[str, Meta(min_length=1, max_length=ID_LENGTH)]
-Label = Annotated[str, Meta(max_length=256)]
-Labels = Annotated[tuple[Label, ...], Meta(max_length=64)]
+Id = Annotated[str, Meta(min_length=1)]
+Labels = tuple[str, ...]
+_Attribute = Annotated[str, Meta(max_length=2_000)]
+"""Of a CloudEvent: read, and but for the id not kept."""
 
 
 class Item(Struct, frozen=True, kw_only=True):
     """One item of the catalogue as the user's systems describe it (topic ``items``, key ``item_id``)."""
 
     item_id: Id
-    title: Annotated[str, Meta(max_length=2_000)]
-    category: Label = ""
+    title: str
+    category: str = ""
     tags: Labels = ()
-    description: Annotated[str, Meta(max_length=20_000)] = ""
+    description: str = ""
     available: bool = True
     expires_at: int | float | str | None = None
     """When the item stops being offered: ms since the epoch or an RFC 3339 string; ``expires_ms`` reads it."""
@@ -74,7 +72,7 @@ class _ClickIn(Struct, frozen=True, kw_only=True):
     user_id: Id
     item_id: Id
     ts: int | float | str | None = None
-    event: Annotated[str, Meta(min_length=1, max_length=64)] = "click"
+    event: Annotated[str, Meta(min_length=1)] = "click"
     event_id: Id | None = None
     value: float | None = None
 
@@ -82,19 +80,31 @@ class _ClickIn(Struct, frozen=True, kw_only=True):
 class _Envelope(Struct, frozen=True, kw_only=True):
     """A structured CloudEvent. ``data`` stays raw until the inner decoder reads it."""
 
-    specversion: Label
-    id: Id
+    specversion: _Attribute
+    id: Annotated[str, Meta(min_length=1, max_length=2_000)]
     source: Annotated[str, Meta(min_length=1, max_length=2_000)]
-    type: Label
+    type: _Attribute
     time: Annotated[str, Meta(max_length=64)] | None = None
     data: msgspec.Raw = msgspec.Raw()
 
 
 class Limits(Struct, frozen=True):
-    """What a message may measure; beyond it, it is a dead letter."""
+    """What a message may measure; beyond it, it is a dead letter. Each is a setting of the same name."""
 
     payload_bytes: int = 262_144
     """Longest accepted value, bytes."""
+    id_length: int = 256
+    """Longest item, user or event id, characters."""
+    event_length: int = 64
+    """Longest kind of an event, characters."""
+    title_length: int = 2_000
+    """Longest title of an item, characters."""
+    description_length: int = 20_000
+    """Longest description of an item, characters."""
+    label_length: int = 256
+    """Longest category, tag or safety label, characters."""
+    labels: int = 64
+    """Tags of an item at most, and safety labels."""
     future_ms: int = 300_000
     """How far ahead of the clock a click may be stamped before its time is clamped, ms (see the updater)."""
 
@@ -118,7 +128,15 @@ def decode_item(value: bytes | None, headers: Headers = (), limits: Limits = Lim
     data, _ = _unwrap(value, headers, limits)
     _refuse_repeated(data, b"item_id")
     item = decode_json(_items, data)
+    check_length(item.item_id, "item_id", limits.id_length, "id_length")
     check_text(item.item_id, "item_id")
+    check_length(item.title, "title", limits.title_length, "title_length")
+    check_length(item.description, "description", limits.description_length, "description_length")
+    check_length(item.category, "category", limits.label_length, "label_length")
+    for field, labels in (("tags", item.tags), ("safety", item.safety)):
+        check_length(labels, field, limits.labels, "labels")
+        for label in labels:
+            check_length(label, field, limits.label_length, "label_length")
     if not item.title.strip() and not item.category.strip() and item.vector is None:
         raise InvalidEvent("title: empty, and there is neither a category nor a vector in its place", "validate")
     if item.vector is not None and not (item.vector and all(map(math.isfinite, item.vector))):
@@ -139,12 +157,18 @@ def decode_click(value: bytes | None, headers: Headers = (), limits: Limits = Li
     data, envelope = _unwrap(value, headers, limits)
     _refuse_repeated(data, b"user_id", b"item_id", b"ts")
     raw = decode_json(_clicks, data)
+    longest = limits.id_length
+    if len(raw.user_id) > longest or len(raw.item_id) > longest or len(raw.event_id or "") > longest:
+        for field in ("user_id", "item_id", "event_id"):
+            check_length(getattr(raw, field) or "", field, longest, "id_length")
+    if len(raw.event) > limits.event_length:
+        check_length(raw.event, "event", limits.event_length, "event_length")
     check_text(raw.user_id, "user_id")
     check_text(raw.item_id, "item_id")
     ts, event_id = raw.ts, raw.event_id
     if envelope is not None:
         ts = envelope.time if ts is None else ts
-        if event_id is None and len(name := f"{envelope.source}/{envelope.id}") <= ID_LENGTH:
+        if event_id is None and len(name := f"{envelope.source}/{envelope.id}") <= longest:
             event_id = name
     if ts is None:
         raise InvalidEvent("ts: missing (ms since the epoch, or an RFC 3339 string)", "validate")
@@ -187,6 +211,21 @@ def to_ms(when: int | float | str, field: str) -> int:
     return when
 
 
+def check_length(content: Sized, field: str, most: int, limit: str) -> None:
+    """Refuse what is longer than a limit, with the name of its setting.
+
+    Raises
+    ------
+    InvalidEvent
+        With both.
+    """
+    if len(content) > most:
+        what = "characters" if isinstance(content, str) else "of them"
+        raise InvalidEvent(
+            f"{field}: {len(content)} {what}, more than the {most} accepted (STRATA_{limit.upper()})", "validate"
+        )
+
+
 def check_text(text: str, field: str) -> None:
     """An id goes into keys, logs and headers: no control characters, no lone surrogates, no blank.
 
@@ -207,7 +246,9 @@ def _unwrap(value: bytes | None, headers: Headers, limits: Limits) -> tuple[byte
     if value is None:
         raise InvalidEvent("value: null")
     if len(value) > limits.payload_bytes:
-        raise InvalidEvent(f"value: {len(value)} bytes, more than the {limits.payload_bytes} accepted")
+        raise InvalidEvent(
+            f"value: {len(value)} bytes, more than the {limits.payload_bytes} accepted (STRATA_PAYLOAD_BYTES)"
+        )
     attributes: dict[str, str] = {}
     for name, content in headers:
         if content is not None and (name.startswith("ce_") or name.lower() == "content-type"):

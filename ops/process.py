@@ -356,4 +356,4 @@ class Process:
             self._publishers.append(publisher)
             delivery = AtLeastOnce(publisher, consumer)
         self.stages[role] = stage
-        return Loop(role, consumer, stage, delivery, self.metrics, wake=wake)
+        return Loop(role, consumer, stage, delivery, self.metrics, self.settings.loop, wake=wake)

@@ -100,6 +100,8 @@ class Settings(  # the last of the bases has the first fields
             list_length=self.list_length,
             encoded_clicks=self.encoded_clicks,
             deadline_s=self.deadline_ms / 1000,
+            batch_users=self.batch,
+            in_flight_bytes=int(self.in_flight_mb * 1e6),
             profile=ProfileLimits(
                 history=self.history,
                 seen=self.seen,

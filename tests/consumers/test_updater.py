@@ -189,6 +189,45 @@ def test_a_full_stage_refuses_and_takes_the_rest_later(
     assert served == ["u0", "u1", "u2", "u3"], "one at a time through a queue of one, nobody twice"
 
 
+@pytest.mark.parametrize("users", [2, 3, 4])
+def test_a_batch_of_lists_is_as_long_as_the_setting_and_no_longer(
+    encoder: Encoder, shelves: Topic, names: Topics, diversion: Diversion, metrics: Metrics, clock: Clock, users: int
+) -> None:
+    bench = Bench(encoder, shelves, names, diversion, metrics, clock, UpdaterConfig(batch_users=3))
+    bench.assign(0)
+    bench.submit(*(bench.click(f"u{i}", "i0") for i in range(users)))
+    bench.encode()
+    assert [len(bench.lists(bench.work())) for _ in range(2)] == [min(users, 3), max(0, users - 3)]
+
+
+@pytest.mark.parametrize(
+    ("pads", "taken"), [((400, 400, 0), 3), ((1_000, 0, 0), 2), ((2_000, 0, 0), 1), ((0, 2_000, 0), 2)]
+)
+def test_long_clicks_in_flight_make_it_refuse_until_their_lists_are_out(
+    encoder: Encoder, shelves: Topic, names: Topics, diversion: Diversion, metrics: Metrics, clock: Clock,
+    pads: tuple[int, ...], taken: int,
+) -> None:  # fmt: skip
+    bench = Bench(encoder, shelves, names, diversion, metrics, clock, UpdaterConfig(in_flight_bytes=2_100))
+    bench.assign(0, 1)
+    clicks = [bench.click(f"u{i}", "i0", pad="x" * pad) for i, pad in enumerate(pads)]
+    assert bench.submit(*clicks) == taken
+    assert bench.submit(*clicks[taken:]) == 0 or taken == 3
+    bench.encode()
+    bench.work()
+    assert bench.submit(*clicks[taken:]) == 3 - taken, "what was served is not in flight any more"
+    bench.updater.revoked([(names.clicks, 0)])
+    assert bench.updater._in_flight.bytes == 0
+
+
+def test_dead_letters_that_wait_for_their_commit_are_in_flight_too(
+    encoder: Encoder, shelves: Topic, names: Topics, diversion: Diversion, metrics: Metrics, clock: Clock
+) -> None:
+    bench = Bench(encoder, shelves, names, diversion, metrics, clock, UpdaterConfig(in_flight_bytes=5_000))
+    bench.assign(0)
+    bad = [bench.topics.append(names.clicks, "u", b"[" * 1_000) for _ in range(10)]
+    assert bench.submit(bench.click("u0", "i0"), *bad) == 4
+
+
 def test_a_withdrawn_item_is_in_no_later_list(bench: Bench) -> None:
     bench.submit(bench.click("ann", "i0"))
     bench.topics.append(bench.names.vectors, "i1", None)
@@ -266,7 +305,7 @@ def test_vectors_of_another_model_are_told_and_not_used(
 ) -> None:
     topics = Topic()
     fill(topics, names, shelf, model="another")
-    bench = Bench(encoder, topics, names, diversion, metrics, clock)
+    bench = Bench(encoder, shelves, names, diversion, metrics, clock)
     bench.assign(0)
     assert not bench.items.encoded.any()
     assert "vectors of another do not fit" in caplog.text

@@ -1,6 +1,7 @@
 """The door: whatever bytes arrive, a struct or InvalidEvent comes out."""
 
 import json
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import InvalidEvent
-from models.events import ID_LENGTH, Click, Item, Limits, decode_click, decode_item
+from models.events import Click, Item, Limits, decode_click, decode_item
 
 CLICK = {"user_id": "u1", "item_id": "i1", "ts": 1_700_000_000_000}
 ITEM = {"item_id": "i1", "title": "Red shoes"}
@@ -82,7 +83,7 @@ def test_a_binary_cloud_event_gives_its_time_and_its_id() -> None:
         (as_json(CLICK | {"user_id": "  "}), "user_id"),
         (as_json(CLICK | {"user_id": "a\x00b"}), "control"),
         (as_json(CLICK | {"item_id": "a\nb"}), "control"),
-        (as_json(CLICK | {"item_id": "x" * (ID_LENGTH + 1)}), "item_id"),
+        (as_json(CLICK | {"item_id": "x" * 257}), "item_id"),
         (as_json(CLICK | {"ts": "yesterday"}), "RFC 3339"),
         (as_json(CLICK | {"ts": -1}), "1970"),
         (as_json(CLICK | {"ts": 10**18}), "9999"),
@@ -175,3 +176,42 @@ def test_hostile_json_only_raises_invalid_event(
 def test_what_strata_writes_it_reads(user: str, ts: int, value: float | None) -> None:
     click = Click(user_id=user, item_id="i", ts=ts, value=value)
     assert decode_click(msgspec.json.encode(click)) == click
+
+
+def click_of(**fields: object) -> Callable[[Limits], object]:
+    return lambda limits: decode_click(as_json(CLICK | fields), limits=limits)
+
+
+def item_of(**fields: object) -> Callable[[Limits], object]:
+    return lambda limits: decode_item(as_json(ITEM | fields), limits=limits)
+
+
+@pytest.mark.parametrize(
+    ("limit", "make"),
+    [
+        ("payload_bytes", lambda n: lambda limits: decode_click(as_json(CLICK).ljust(n), limits=limits)),
+        ("payload_bytes", lambda n: lambda limits: decode_item(as_json(ITEM).ljust(n), limits=limits)),
+        ("id_length", lambda n: click_of(user_id="é" * n)),
+        ("id_length", lambda n: click_of(item_id="x" * n)),
+        ("id_length", lambda n: click_of(event_id="x" * n)),
+        ("id_length", lambda n: item_of(item_id="x" * n)),
+        ("event_length", lambda n: click_of(event="x" * n)),
+        ("title_length", lambda n: item_of(title="x" * n)),
+        ("description_length", lambda n: item_of(description="x" * n)),
+        ("label_length", lambda n: item_of(category="x" * n)),
+        ("label_length", lambda n: item_of(tags=["a", "x" * n])),
+        ("label_length", lambda n: item_of(safety=["x" * n])),
+        ("labels", lambda n: item_of(tags=["x"] * n)),
+        ("labels", lambda n: item_of(safety=["x"] * n)),
+    ],
+)
+@pytest.mark.parametrize("most", [None, 80])
+def test_a_limit_holds_at_its_edge_and_names_the_setting(
+    limit: str, make: Callable[[int], Callable[[Limits], object]], most: int | None
+) -> None:
+    limits = Limits() if most is None else Limits(**{limit: most})
+    edge = getattr(limits, limit)
+    make(edge - 1)(limits)
+    make(edge)(limits)
+    with pytest.raises(InvalidEvent, match=rf"{edge + 1} .*more than the {edge} accepted \(STRATA_{limit.upper()}\)"):
+        make(edge + 1)(limits)
