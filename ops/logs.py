@@ -9,7 +9,7 @@ from typing import Any, Literal
 import structlog
 
 _QUIET = ("kafka", "transformers", "httpx", "faiss.loader")
-"""Libraries whose everyday news would drown ours."""
+"""Libraries whose everyday news would drown ours. At debug level Kafka's client writes passwords and tokens, too."""
 
 
 def configure(level: str = "info", format: Literal["auto", "console", "json"] = "auto", stream: Any = None) -> None:  # noqa: A002

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar
 
-from kafka.errors import KafkaConfigurationError, KafkaConnectionError, KafkaError
+from kafka.errors import KafkaConfigurationError, KafkaError
 
 from models.errors import ConfigurationError
-from producers.errors import BrokerUnavailable
+from producers.errors import AccessRefused, BrokerUnavailable
+from producers.handshake import greet, knock
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,8 @@ class Connection:
                 "ssl_cafile": self.ssl_ca,
                 "ssl_certfile": self.ssl_certificate,
                 "ssl_keyfile": self.ssl_key,
-                "ssl_password": self.ssl_key_password,
+                # without one OpenSSL would ask for it at the terminal, and wait
+                "ssl_password": self.ssl_key_password or "",
                 "ssl_check_hostname": self.ssl_check_hostname,
             }
         if "SASL" in self.security_protocol:
@@ -91,66 +93,61 @@ class Connection:
         ConfigurationError
             If the client refuses its settings.
         BrokerUnavailable
-            After the last attempt (or the first, if another cannot help), with the address, what the client's own log
-            said last, and the likely causes: an absent broker, a wrong password and a wrong certificate look alike.
+            After the last attempt, with the address and the likely cause.
+        AccessRefused
+            At once: a certificate, a login or the protocol does not fit, and another attempt would not either.
         """
-        heard = _Listener()
-        clients_log = logging.getLogger("kafka")
-        clients_log.addHandler(heard)
-        try:
-            for attempt in range(1, self.attempts + 1):
-                try:
-                    # A client that cannot connect leaves its IO thread behind, so none is made for an absent broker.
-                    if not any(_listens(server) for server in self.servers):
-                        raise KafkaConnectionError("connection refused")
-                    return make()
-                except KafkaConfigurationError as error:
-                    raise ConfigurationError(f"Kafka's client does not accept its settings: {error}") from error
-                except (KafkaError, OSError) as error:
-                    if attempt == self.attempts or not getattr(error, "retriable", True):
-                        raise BrokerUnavailable(self._explain(error, heard.last, attempt)) from error
-                    wait = _BACKOFF_S[min(attempt, len(_BACKOFF_S)) - 1] * random.uniform(0.8, 1.2)  # noqa: S311
-                    log.warning(
-                        "no connection to Kafka at %s (%s); attempt %d of %d, the next in %.1f s",
-                        self.bootstrap, type(error).__name__, attempt, self.attempts, wait,
-                    )  # fmt: skip
-                    sleep(wait)
-        finally:
-            clients_log.removeHandler(heard)
+        for attempt in range(1, self.attempts + 1):
+            try:
+                return self._attempt(make)
+            except (KafkaError, OSError) as error:
+                if attempt == self.attempts or not getattr(error, "retriable", True):
+                    raise BrokerUnavailable(self._explain(error, attempt)) from error
+                wait = _BACKOFF_S[min(attempt, len(_BACKOFF_S)) - 1] * random.uniform(0.8, 1.2)  # noqa: S311
+                log.warning(
+                    "no connection to Kafka at %s (%s); attempt %d of %d, the next in %.1f s",
+                    self.bootstrap, type(error).__name__, attempt, self.attempts, wait,
+                )  # fmt: skip
+                sleep(wait)
         raise AssertionError("attempts is at least 1")
 
-    def _explain(self, error: BaseException, last: str, attempts: int) -> str:
-        if not any(_listens(server) for server in self.servers):
-            cause = "nothing listens there: is the broker running, and are the address and port right?"
-        elif self.security_protocol == "PLAINTEXT":
-            cause = "something listens, but not as a plain Kafka broker: does it want TLS or SASL, or does it hang?"
-        else:
-            cause = (
-                "something listens: check the user name and password, the mechanism"
-                f" ({self.sasl_mechanism or 'none'}), and that the certificate authority is the broker's"
-            )
-        said = f' The client said: "{last}".' if last else ""
+    def _attempt(self, make: Callable[[], T]) -> T:
+        # A client that cannot connect leaves its IO thread behind, so none is made where nobody lets us in.
+        plain = self.security_protocol == "PLAINTEXT"
+        self._reach(greet if plain else knock)
+        try:
+            return make()
+        except KafkaConfigurationError as error:
+            raise ConfigurationError(f"Kafka's client does not accept its settings: {error}") from error
+        except KafkaError:
+            if plain:
+                self._reach(knock)  # tells what the client cannot
+            raise
+
+    def _reach(self, try_one: Callable[[str, Connection], None]) -> None:
+        """Try the servers until one lets us in; if none does, a refusal tells more than a silence."""
+        failures: list[OSError | AccessRefused] = []
+        for server in self.servers:
+            try:
+                return try_one(server, self)
+            except (OSError, AccessRefused) as error:
+                failures.append(error)
+        raise next((f for f in failures if isinstance(f, AccessRefused)), failures[0])
+
+    def _explain(self, error: BaseException, attempts: int) -> str:
+        match error:
+            case TimeoutError():
+                cause = f"no answer within {self.connect_timeout_s:g} s: does it hang, or is that not a Kafka broker?"
+            case ConnectionRefusedError() | socket.gaierror():
+                cause = "nothing listens there: is the broker running, and are the address and port right?"
+            case OSError():
+                cause = f"it listens, but: {error}"
+            case _:
+                cause = (
+                    f"it answers, but the client got no further ({error}): can the addresses that the brokers advertise"
+                    " (advertised.listeners) be reached from here?"
+                )
         return (
-            f"no connection to Kafka at {self.bootstrap} ({self.security_protocol}) after {attempts}"
-            f" attempt(s): {cause}{said} ({type(error).__name__})"
+            f"no connection to Kafka at {self.bootstrap} ({self.security_protocol}) after {attempts} attempt(s):"
+            f" {cause} ({type(error).__name__})"
         )
-
-
-class _Listener(logging.Handler):
-    """Keeps the client's last error: its exceptions do not carry the reason."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.last = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.last = record.getMessage()[:300]
-
-
-def _listens(server: str) -> bool:
-    host, _, port = server.rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]") or server, int(port or 9092)), timeout=1.0):
-            return True
-    except (OSError, ValueError):
-        return False

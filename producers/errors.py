@@ -4,6 +4,7 @@
 
     BrokerError                  the broker cannot do what is needed
     ├── BrokerUnavailable        nothing usable answers at that address
+    │   └── AccessRefused        … or it answers, but not to us: certificate, login or protocol do not fit
     ├── TopicMissing             a topic is not there and may not be created
     ├── TopicMismatch            a topic is there with another shape
     ├── PublishFailed            messages that were not acknowledged (``refused`` names those that never will be)
@@ -35,6 +36,10 @@ class BrokerError(StrataError):
 
 class BrokerUnavailable(BrokerError):
     """Nothing usable answers at the broker's address. The message gives the address and the likely causes."""
+
+
+class AccessRefused(BrokerUnavailable):
+    """A broker is there, but not for us as we come: trying again does not help. The message says which step failed."""
 
 
 class TopicMissing(BrokerError):

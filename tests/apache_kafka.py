@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from producers.connection import Connection
@@ -51,20 +52,39 @@ def home() -> Path | None:
 
 
 class ApacheKafka:
-    """A node in its own session, its log in a file, stopped by its own process id."""
+    """A node in its own session, its log in a file, stopped by its own process id.
 
-    def __init__(self, advertised: int | None = None) -> None:
+    Parameters
+    ----------
+    advertised
+        The port that clients are told, where a proxy stands before the node.
+    properties
+        More of them, with the same fields to fill in; they win over those above.
+    format_options, options
+        More arguments for the format of the storage, and more options for Java.
+    """
+
+    def __init__(
+        self,
+        advertised: int | None = None,
+        *,
+        properties: str = "",
+        format_options: Sequence[str] = (),
+        options: str = "",
+    ) -> None:
         folder = home()
         assert folder is not None
         self._bin = folder / "bin"
         self._folder = tempfile.TemporaryDirectory(prefix="strata-kafka-")
-        self.port, controller = _free_ports(2)
+        self.port, controller = free_ports(2)
         self.advertised = advertised or self.port
         self._properties = Path(self._folder.name) / "server.properties"
-        properties = PROPERTIES.format(
+        text = (PROPERTIES + properties).format(
             port=self.port, advertised=self.advertised, controller=controller, folder=self._folder.name
         )
-        self._properties.write_text(properties)
+        self._properties.write_text(text)
+        self._format_options = list(format_options)
+        self._environment = os.environ | ({"KAFKA_OPTS": options} if options else {})
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -74,11 +94,12 @@ class ApacheKafka:
     def start(self, timeout_s: float = 60.0) -> None:
         output = Path(self._folder.name) / "output.log"
         if not (Path(self._folder.name) / "logs").exists():
-            self._run(["kafka-storage.sh", "format", "-t", CLUSTER, "-c", str(self._properties)])
+            storage = ["kafka-storage.sh", "format", "-t", CLUSTER, "-c", str(self._properties)]
+            self._run(storage + self._format_options)
         with output.open("ab") as log:
             self._process = subprocess.Popen(
                 [self._bin / "kafka-server-start.sh", str(self._properties)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=self._environment,
             )  # fmt: skip
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline and self._process.poll() is None:
@@ -117,7 +138,7 @@ class ApacheKafka:
             raise RuntimeError(f"{command[0]} failed:\n{done.stdout}{done.stderr}")
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
     probes = [socket.socket() for _ in range(number)]
     try:
         for probe in probes:

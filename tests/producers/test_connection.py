@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
+from dataclasses import replace
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer
@@ -49,20 +52,47 @@ def test_a_broker_that_comes_late_is_waited_for(caplog: pytest.LogCaptureFixture
     assert "attempt 2 of 6" in caplog.text
 
 
-def test_something_else_at_the_address_is_told_apart(caplog: pytest.LogCaptureFixture) -> None:
+def test_something_that_does_not_answer_is_told_apart() -> None:
     def make() -> None:
-        logging.getLogger("kafka.net").error("SASL authentication failed")
         raise KafkaTimeoutError("Unable to bootstrap")
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        plain = Connection(bootstrap=address, attempts=1)
-        with pytest.raises(BrokerUnavailable, match="does it want TLS or SASL") as failure:
-            plain.open(make)
-        assert "SASL authentication failed" in str(failure.value)
-        secured = Connection(bootstrap=address, attempts=1, security_protocol="SASL_SSL", password="hush", username="u")
-        with pytest.raises(BrokerUnavailable, match="user name and password"):
-            secured.open(make)
+        for security in ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"):
+            silent = Connection(
+                bootstrap=address, security_protocol=security, attempts=1, connect_timeout_s=0.2,
+                username="u", password="hush",
+            )  # fmt: skip
+            with pytest.raises(BrokerUnavailable, match=rf"\({security}\).*no answer within 0\.2 s: does it hang"):
+                silent.open(make)
+
+
+class Terminal(StreamRequestHandler):
+    """Speaks first, and not Kafka's protocol."""
+
+    def handle(self) -> None:
+        self.wfile.write(b"SSH-2.0-Somebody\r\n")
+        self.rfile.readline()
+
+
+def test_something_that_is_not_kafka_is_told_apart() -> None:
+    with ThreadingTCPServer(("127.0.0.1", 0), Terminal) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        other = Connection(
+            bootstrap=f"127.0.0.1:{server.server_address[1]}", security_protocol="SASL_PLAINTEXT", attempts=1,
+            connect_timeout_s=0.5, username="u", password="hush",
+        )  # fmt: skip
+        with pytest.raises(BrokerUnavailable, match="it listens, but: what it answers is not Kafka's protocol"):
+            other.open(lambda: None)
+        server.shutdown()
+
+
+def test_a_broker_that_answers_but_leads_nowhere_is_told(tansu: Connection) -> None:
+    def make() -> None:
+        raise KafkaTimeoutError("no node could be reached")
+
+    with pytest.raises(BrokerUnavailable, match=r"it answers, but .*no node could be reached.*advertised\.listeners"):
+        replace(tansu, attempts=1).open(make)
 
 
 def test_secrets_are_not_in_the_description() -> None:
