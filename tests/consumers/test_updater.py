@@ -305,7 +305,7 @@ def test_vectors_of_another_model_are_told_and_not_used(
 ) -> None:
     topics = Topic()
     fill(topics, names, shelf, model="another")
-    bench = Bench(encoder, shelves, names, diversion, metrics, clock)
+    bench = Bench(encoder, topics, names, diversion, metrics, clock)
     bench.assign(0)
     assert not bench.items.encoded.any()
     assert "vectors of another do not fit" in caplog.text
