@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.histories import Histories
+from models.histories import RECENT, Histories
 from models.index import ItemIndex
 from models.neighbours import Neighbours
 
@@ -36,6 +36,8 @@ class Candidates:
     valid : bool [b, m]
     co : float32 [b, m]
         co without the candidate's own √(n_q + 1): see :meth:`~models.neighbours.Neighbours.scores`.
+    recent : float32 [b, m]
+        The same of the newest clicks: see :attr:`~models.histories.Histories.recent`.
     text : float32 [b, m]
         Cosine, not below 0.
     """
@@ -43,6 +45,7 @@ class Candidates:
     rows: NDArray[np.int64]
     valid: NDArray[np.bool_]
     co: NDArray[np.float32]
+    recent: NDArray[np.float32]
     text: NDArray[np.float32]
 
 
@@ -73,6 +76,7 @@ class CandidateSources:
         self.layers = layers
         self.quota = quota
         self._sums: NDArray[np.float32] = np.zeros(0, np.float32)
+        self._recent: NDArray[np.float32] = np.zeros(0, np.float32)
         self._marks: NDArray[np.bool_] = np.zeros(0, np.bool_)
 
     def find(
@@ -117,7 +121,9 @@ class CandidateSources:
         b, n = len(vectors), len(offered)
         self._reserve(b * n)
         sums, marks = self._sums[: b * n], self._marks[: b * n]
+        recent = self._recent[: b * n]
         touched = self.neighbours.add_scores(histories.rows, histories.decay, sums, n)
+        lately = self.neighbours.add_scores(histories.rows[:, :RECENT], histories.recent, recent, n)
         sums[seen] = 0
         text = self._mark_text(marks, vectors, seen, offered)
         self._mark_co(marks, sums, n)
@@ -130,19 +136,23 @@ class CandidateSources:
         found = np.flatnonzero(marks)
         rows, valid, keys = _side_by_side(found, b, n)
         co = np.where(valid, sums[keys], np.float32(0))
+        newest = np.where(valid, recent[keys], np.float32(0))
         near = self.index.cosines(vectors, rows) if text is None else text.ravel()[keys]
         near = np.where(valid, np.maximum(near, 0), np.float32(0))
         marks[found] = False
         if n <= _FILLED:
             sums.fill(0)
+            recent.fill(0)
         else:
             sums[touched] = 0
-        return Candidates(rows, valid, co, near)
+            recent[lately] = 0
+        return Candidates(rows, valid, co, newest, near)
 
     def _reserve(self, cells: int) -> None:
         """Working arrays that are all zero between calls: filling them anew would cost more than the work itself."""
         if len(self._sums) < cells:
             self._sums = np.zeros(cells, np.float32)
+            self._recent = np.zeros(cells, np.float32)
             self._marks = np.zeros(cells, np.bool_)
 
     def _mark_text(
@@ -174,7 +184,7 @@ class CandidateSources:
         if not len(keys):
             return
         users, rows = np.divmod(keys, n)
-        values = sums[keys] * self.neighbours.damping(0.5)[rows]
+        values = sums[keys] * self.neighbours.damping(rows)
         counts = np.bincount(users, minlength=len(sums) // n)
         thresholds = np.zeros(len(counts), np.float32)
         wanted, end = self.quota.co, 0

@@ -6,10 +6,13 @@ Per scorer three features (design §7)::
 
 ``log`` is the design's log(value / max + .001) / 3 but for a constant, which no ranking sees: so that a scorer that
 is silent adds nothing, and the parts of a reason are what each scorer *adds*. Text of an item that has few clicks
-enters once more, weighted with exp(−clicks / 5): a gate through which new items come in.
+enters once more, weighted with exp(−clicks / 5): a gate through which new items come in. Popularity
+goes without its rank.
 
-Features fall into those of a user and a candidate (:data:`PERSONAL`) and those of the item alone (:data:`SHARED`),
-which are worked out once for all users.
+What was tried beside these and left out, since it added nothing beyond its error (HR@10 after 30 % of
+MovieLens-100k, of its copy with mostly new users, and of 60,000 clicks of Online Retail): co with the popularity
+exponent .3 (−.001, .000, .000), ranks of popularity (−.000, .000, −.000), the age of an item (.000, .000, .000), and
+directed counts of what follows the last three clicks (+.0007, −.0015, +.0004), which the newest clicks' co replaces.
 """
 
 from __future__ import annotations
@@ -21,20 +24,18 @@ from numpy.typing import NDArray
 
 from models.popularity import HALF_LIVES
 
-SCORERS: Final = ("co", "co.3", "text", "layer")
-"""Scorers of a user and an item: co with popularity exponents .5 and .3, text, layers."""
-
-_RANKED: Final = 512
+SCORERS: Final = ("co", "co.short", "text", "layer")
+"""Scorers of a user and an item: co, co of the newest clicks (each counts .6 of the next newer), text, layers."""
 
 FORMS: Final = ("ratio", "log", "rank")
 
-PERSONAL: Final = (*(f"{scorer}.{form}" for scorer in SCORERS for form in FORMS), "text.new")
-SHARED: Final = (
-    *(f"popularity.{half:.0f}.{form}" for half in HALF_LIVES for form in FORMS),
+FEATURES: Final = (
+    *(f"{scorer}.{form}" for scorer in SCORERS for form in FORMS),
+    "text.new",
+    *(f"popularity.{half:.0f}.{form}" for half in HALF_LIVES for form in FORMS[:2]),
     "item.log_count",
     "item.new",
 )
-FEATURES: Final = PERSONAL + SHARED
 
 PARTS: Final = ("co", "text", "layer", "popularity", "new")
 """What a reason tells apart; every feature belongs to one."""
@@ -47,59 +48,50 @@ def part_of(feature: str) -> str:
     return {"item": "popularity"}.get(name := feature.split(".")[0], name)
 
 
+_TEXT, _TEXT_NEW = FEATURES.index("text.ratio"), FEATURES.index("text.new")
+_POPULARITY = FEATURES.index(f"popularity.{HALF_LIVES[0]:.0f}.ratio")
+_RANKED: Final = 512  # of many candidates
+
 TO_PARTS: Final = np.array([[part_of(feature) == part for part in PARTS] for feature in FEATURES], np.float32)
 """float32 [features, parts]: (features · weights) summed by part."""
 
 
-def personal(values: NDArray[np.float32], new: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The features of users and their candidates.
+def features_of(
+    values: NDArray[np.float32], popularity: NDArray[np.float32], top: NDArray[np.float32], counts: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The features of users' candidates.
 
     Parameters
     ----------
     values : float32 [scorers, b, m]
         Each scorer's value of each candidate, not negative; 0 in places that are not taken.
-    new : float32 [b, m]
-        exp(−clicks / 5) of the candidate.
+    popularity : float32 [b, m, half-lives]
+        Decayed counts of the candidates among everybody.
+    top : float32 [half-lives]
+        The largest of each, of all items.
+    counts : float32 [b, m]
+        Clicks of the candidates in all.
 
     Returns
     -------
-    float32 [b, len(PERSONAL), m]
+    float32 [b, features, m]
     """
     scorers, b, m = values.shape
-    made = np.empty((b, len(PERSONAL), m), np.float32)
+    made = np.empty((b, len(FEATURES), m), np.float32)
     tops = 1 / np.maximum(values.max(axis=2), 1e-12)
     for s in range(scorers):
         ratio, log, rank = made[:, 3 * s], made[:, 3 * s + 1], made[:, 3 * s + 2]
         np.multiply(values[s], tops[s, :, None], out=ratio)
         log_form(ratio, out=log)
         rank_form(ratio, out=rank)
-    np.multiply(made[:, 3 * SCORERS.index("text")], new, out=made[:, -1])
-    return made
-
-
-def shared(popularity: NDArray[np.float32], counts: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The features of the items alone.
-
-    Parameters
-    ----------
-    popularity : float32 [n, half-lives]
-        Decayed counts.
-    counts : float32 [n]
-        Clicks in all.
-
-    Returns
-    -------
-    float32 [len(SHARED), n]
-    """
-    made = np.empty((len(SHARED), len(counts)), np.float32)
-    for h in range(popularity.shape[1]):
-        ratio, log, rank = made[3 * h : 3 * h + 3]
-        column = popularity[:, h]
-        np.divide(column, max(float(column.max(initial=0)), 1e-12), out=ratio)
-        log_form(ratio, out=log)
-        rank_form(ratio[None], out=rank[None])
-    made[-2] = np.log1p(counts) / 10
-    made[-1] = np.exp(counts / -5)
+    start = _POPULARITY
+    for h, scale in enumerate((1 / np.maximum(top, 1e-12)).tolist()):
+        np.multiply(popularity[:, :, h], np.float32(scale), out=made[:, start + 2 * h])
+        log_form(made[:, start + 2 * h], out=made[:, start + 2 * h + 1])
+    np.log(1 + counts, out=made[:, -2])
+    made[:, -2] *= 0.1
+    np.exp(counts * np.float32(-0.2), out=made[:, -1])
+    np.multiply(made[:, _TEXT], made[:, -1], out=made[:, _TEXT_NEW])
     return made
 
 

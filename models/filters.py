@@ -62,6 +62,14 @@ class Filters:
         n = len(self._allowed)
         return self.items.servable(np.arange(n), now_ms) & self._allowed
 
+    def may_repeat(self, profile: Profile, row: int, now_ms: int) -> bool:
+        """Whether an item may be offered to a user as far as what he has seen goes."""
+        met = profile.seen.get(int(self.items.hashes[row]))
+        if met is None:
+            return True
+        at, event = met
+        return event in self.repeat_after_s and now_ms // 1000 - at >= self.repeat_after_s[event]
+
     def seen(self, profiles: Sequence[Profile], now_ms: int) -> NDArray[np.int64]:
         """What each user has seen and may not see again, as keys user · n + row, int64.
 

@@ -15,10 +15,14 @@ from models.profile import Profile
 DECAY: Final = 0.9
 """Weight of a click against the next newer one."""
 
+RECENT: Final = 8
+"""Clicks that ``recent`` weighs: the ninth would have .6^8 = .02."""
+
 BUCKETS: Final = (0, 1, 2, 4, 10, 30)
 """Shortest history of each bucket: 0, 1, 2–3, 4–9, 10–29, 30+ clicks."""
 
 _DECAYS: Final = (DECAY ** np.arange(WINDOW)).astype(np.float32)
+_RECENT_DECAYS: Final = (0.6 ** np.arange(RECENT)).astype(np.float32)
 _EDGES: Final = np.array(BUCKETS[1:])
 
 
@@ -39,6 +43,11 @@ class Histories:
     rows: NDArray[np.int64]
     decay: NDArray[np.float32]
     buckets: NDArray[np.int64]
+
+    @property
+    def recent(self) -> NDArray[np.float32]:
+        """.6^m for the :data:`RECENT` newest, float32 [b, 8]: what somebody is after right now."""
+        return np.where(self.decay[:, :RECENT] > 0, _RECENT_DECAYS, np.float32(0))
 
     @classmethod
     def of(cls, profiles: Sequence[Profile]) -> Histories:

@@ -38,18 +38,12 @@ class LayerView:
         The reader's catalogue.
     half_life
         Of the counts that :meth:`scores` and :meth:`candidates` go by, clicks.
-
-    Attributes
-    ----------
-    root_version : int
-        Root records taken in: while it stands, :meth:`popularity` gives what it gave.
     """
 
     def __init__(self, items: ItemStore, half_life: float = 10_000) -> None:
         self.items = items
         self.half_life = half_life
         self.version = 0
-        self.root_version = 0
         self._basis: NDArray[np.float32] | None = None
         self._coarse: NDArray[np.float32] = np.empty((0, 0), np.float32)
         self._fine: NDArray[np.float32] = np.empty((0, 0), np.float32)
@@ -83,7 +77,6 @@ class LayerView:
         counts = np.frombuffer(info.counts, "<f4").reshape(len(rows), len(info.half_lives))
         self._layers[info.id] = _Layer(info.epoch, info.label, info.size, rows, counts, info.totals, info.half_lives)
         if info.id == "root":
-            self.root_version += 1
             self._dense.clear()
             self._tops.clear()
             return
@@ -158,6 +151,14 @@ class LayerView:
             self._dense["counts"] = dense
         counts: NDArray[np.float32] = dense[rows]
         return counts
+
+    def popularity_top(self) -> NDArray[np.float32]:
+        """The largest of :meth:`popularity` at each half-life, float32 [half-lives]."""
+        root = self._layers.get("root")
+        if root is None or not len(root.rows):
+            return np.zeros(len(HALF_LIVES), np.float32)
+        top: NDArray[np.float32] = root.counts.max(axis=0)
+        return top
 
     def popular(self, n: int) -> NDArray[np.int64]:
         """Top items of everybody, the union over the half-lives, each giving its share of n."""

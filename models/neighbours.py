@@ -13,7 +13,7 @@ Design §7: alone it matches the strongest batch peer that was tried (EASE refit
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -278,10 +278,7 @@ class Neighbours:
         np.add.at(found, (user * t + hits[at] - 1) * window + click, gained)
         return found.reshape(b, t, window)
 
-    def damping(self, exponent: float, rows: Iterable[int] | slice = slice(None)) -> NDArray[np.float32]:
-        """(n_q + 1)^-exponent: what :meth:`scores` leaves out, so that one sum serves several exponents."""
+    def damping(self, rows: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.float32]:
+        """1 / √(n_q + 1) of these items: what :meth:`scores` leaves out, so that a sum is damped once an item."""
         self.grow()
-        counts = self.counts[: len(self.items)][rows] + 1  # type: ignore[index]
-        return (1 / np.sqrt(counts) if exponent == 0.5 else counts ** np.float32(-exponent)).astype(
-            np.float32, copy=False
-        )
+        return (self.counts[: len(self.items)][rows] + 1) ** np.float32(-0.5)

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models import features
 from models.candidates import Candidates, CandidateSources, Quota
 from models.diversity import cosines, diversify
-from models.features import PARTS, PERSONAL, SCORERS, TO_PARTS
+from models.features import PARTS, SCORERS, TO_PARTS, features_of
 from models.filters import Filters
 from models.histories import Histories
 from models.index import ItemIndex
@@ -23,7 +22,7 @@ from models.items import ItemStore
 from models.neighbours import Neighbours
 from models.popularity import HALF_LIVES
 from models.profile import Profile
-from models.ranker import RankingConfig, as_weights, score
+from models.ranker import RankingConfig, Scored, as_weights, score
 from models.reasons import because, sentence
 from models.records import RankedItem, Reason
 
@@ -59,28 +58,6 @@ class RankedList:
     because: list[list[int]]
     layer: str
     label: str
-
-
-@dataclass(slots=True, frozen=True)
-class Scored:
-    """Candidates with their features: what a list is made from, and what a learner of the weights learns from.
-
-    Attributes
-    ----------
-    candidates
-        Who is ranked.
-    personal : float32 [b, len(PERSONAL), m]
-    shared : float32 [len(SHARED), n]
-    buckets : int64 [b]
-    scores : float32 [b, m]
-        features · weights; -inf in places that are not valid.
-    """
-
-    candidates: Candidates
-    personal: NDArray[np.float32]
-    shared: NDArray[np.float32]
-    buckets: NDArray[np.int64]
-    scores: NDArray[np.float32]
 
 
 class Recommender:
@@ -123,8 +100,6 @@ class Recommender:
         self.filters = Filters(items, config.repeat_after_s, config.blocked_categories, config.blocked_labels)
         quota = Quota(config.text_candidates, config.co_candidates, config.layer_candidates, config.popular_candidates)
         self.sources = CandidateSources(neighbours, index, layers, quota)
-        self._shared: NDArray[np.float32] = np.empty((0, 0), np.float32)
-        self._shared_at = (-1, -1, -1)
         self.follow()
 
     def follow(self) -> None:
@@ -222,11 +197,9 @@ class Recommender:
         with self._timed("reasons"):
             picked = np.take_along_axis(rows, chosen, axis=1)
             listed = np.take_along_axis(scores, chosen, axis=1)
-            weights = self.weights[scored.buckets]
-            split = len(PERSONAL)
-            mine = np.take_along_axis(scored.personal, chosen[:, None, :], axis=2) * weights[:, :split, None]
-            parts = np.matmul(mine.transpose(0, 2, 1), TO_PARTS[:split])
-            parts += np.matmul(scored.shared[:, picked].transpose(1, 2, 0) * weights[:, None, split:], TO_PARTS[split:])
+            mine = np.take_along_axis(scored.features, chosen[:, None, :], axis=2)
+            mine *= self.weights[scored.buckets][:, :, None]
+            parts = np.matmul(mine.transpose(0, 2, 1), TO_PARTS)
             causes = because(self.items, self.neighbours, histories, vectors, picked, parts)
             return self._lists(profiles, membership, picked, listed, parts, causes)
 
@@ -282,28 +255,24 @@ class Recommender:
         with self._timed("candidates"):
             found = self.sources.find(histories, vectors, membership, seen, offered, least)
         with self._timed("features"):
-            shared = self._shared_features(len(offered))
-            values = np.empty((len(SCORERS), *found.rows.shape), np.float32)
-            np.multiply(found.co, self.neighbours.damping(0.5)[found.rows], out=values[0])
-            np.multiply(found.co, self.neighbours.damping(0.3)[found.rows], out=values[1])
+            rows = found.rows
+            values = np.empty((len(SCORERS), *rows.shape), np.float32)
+            damping = self.neighbours.damping(rows)
+            np.multiply(found.co, damping, out=values[0])
+            np.multiply(found.recent, damping, out=values[1])
             values[2] = found.text
             values[3] = self._layer_scores(membership, found)
-            personal = features.personal(values, shared[-1][found.rows])
+            popularity, top = self._popularity(rows)
+            made = features_of(values, popularity, top, self.neighbours.counts[rows])
         with self._timed("score"):
-            scores = score(self.weights, histories.buckets, personal, shared, found.rows)
-            scores[~found.valid] = -np.inf
-        return Scored(found, personal, shared, histories.buckets, scores)
+            scores = score(self.weights, histories.buckets, made, found.valid)
+        return Scored(found, made, histories.buckets, scores)
 
-    def _shared_features(self, n: int) -> NDArray[np.float32]:
-        """The items' own features; worked out again only after news of popularity or counts."""
-        at = (n, self.neighbours.version, -1 if self.layers is None else self.layers.root_version)
-        if at != self._shared_at:
-            popularity = np.zeros((n, len(HALF_LIVES)), np.float32)
-            if self.layers is not None:
-                popularity = self.layers.popularity(np.arange(n))
-            self._shared = features.shared(popularity, self.neighbours.counts[:n])
-            self._shared_at = at
-        return self._shared
+    def _popularity(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Decayed counts of items among everybody, float32 [..., half-lives], and the largest that there are."""
+        if self.layers is None:
+            return np.zeros((*rows.shape, len(HALF_LIVES)), np.float32), np.ones(len(HALF_LIVES), np.float32)
+        return self.layers.popularity(rows), self.layers.popularity_top()
 
     def _layer_scores(self, membership: Membership | None, found: Candidates) -> NDArray[np.float32]:
         """Σ over a user's layers of weight · share of the item in the layer's clicks, float32 [b, m]."""

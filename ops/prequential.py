@@ -8,6 +8,7 @@ its topics a moment later.
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -24,10 +25,12 @@ from models.index import ItemIndex
 from models.items import ItemStore
 from models.layer_view import LayerView
 from models.layers import LayerLearner
+from models.lessons import Question, Teacher
 from models.neighbours import Neighbours
 from models.popularity import HALF_LIVES, DecayedCounts
 from models.profile import Profile
 from models.ranker import RankingConfig
+from models.ranker_learning import LearningConfig, RankerLearner
 from models.recommender import Recommender
 from ops.measures import CUTOFF, MISS, Evaluation, Measures
 
@@ -55,11 +58,18 @@ class System:
     config: RankingConfig = field(default_factory=RankingConfig)
     encoder: Encoder | None = None
     """Where given, users are re-encoded through BERT; else their vector is the decayed mean of their items'."""
+    learning: LearningConfig = field(default_factory=LearningConfig)
+    """How the ranker's weights learn; a sample of 0 leaves them as they are set."""
+    weights_age: int = 0
+    """Blocks by which the weights that serve and teach are older than what is known: a service's are a second old."""
     neighbours: Neighbours = field(init=False)
     learner: LayerLearner = field(init=False)
     view: LayerView = field(init=False)
     recommender: Recommender = field(init=False)
+    ranker: RankerLearner = field(init=False)
+    teacher: Teacher = field(init=False)
     profiles: dict[str, Profile] = field(init=False, default_factory=dict)
+    _weights: deque[tuple[NDArray[np.float32], NDArray[np.float32]]] = field(init=False, default_factory=deque)
 
     def __post_init__(self) -> None:
         self.neighbours = Neighbours(self.items)
@@ -67,6 +77,8 @@ class System:
         self.view = LayerView(self.items)
         self.recommender = Recommender(self.items, self.neighbours, ItemIndex(self.items), self.view, self.config)
         self.recommender.follow()
+        self.ranker = RankerLearner(self.recommender.weights.copy(), self.learning)
+        self.teacher = Teacher(self.recommender, self.learning)
 
     def profile(self, user_id: str) -> Profile:
         """The user's profile, an empty one at first."""
@@ -84,11 +96,24 @@ class System:
     def learn(self, block: Sequence[Click], offset: int) -> None:
         """Apply clicks to their profiles and teach the learners; readers follow."""
         touched: dict[str, Profile] = {}
+        questions: list[Question] = []
+        learned: list[tuple[int, list[int]]] = []
+        now = block[-1].ts
         for at, click in enumerate(block, offset):
             profile = touched.setdefault(click.user_id, self.profile(click.user_id))
             before = profile.rows[::-1]
+            question = self.teacher.question(profile, self.items.row(click.item_id), 0, at, now)
+            if question is not None:
+                questions.append(question)
             if profile.apply(click, at, self.items):
-                self.neighbours.learn(profile.rows[-1], before)
+                learned.append((profile.rows[-1], before))
+        if questions:  # asked of the tables as they stand before these clicks
+            self.ranker.learn(self.teacher.lesson(questions, now))
+            self._weights.append((self.ranker.learned(), self.ranker.serving()))
+            if len(self._weights) > self.weights_age:
+                self.teacher.learned, self.recommender.weights = self._weights.popleft()
+        for row, history in learned:
+            self.neighbours.learn(row, history)
         self.place(list(touched.values()))
         known = [profile for profile in touched.values() if profile.vector is not None]
         if known:
@@ -250,7 +275,7 @@ def _alone(
     vectors = np.stack(
         [np.zeros(system.items.dimension, np.float32) if p.vector is None else p.vector for p in profiles]
     )
-    yield CO, system.neighbours.scores(histories.rows, histories.decay) * system.neighbours.damping(0.5)
+    yield CO, system.neighbours.scores(histories.rows, histories.decay) * system.neighbours.damping()
     membership = system.view.membership(vectors)
     every = np.arange(n)
     yield LAYERS, np.stack([system.view.scores(membership, user, every) for user in range(len(profiles))])

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from models.encoder import Encoder
 from models.features import FEATURES
 from models.histories import BUCKETS
-from models.ranker import RankingConfig
-from models.recommender import Scored
+from models.ranker import RankingConfig, Scored
 from ops import catalogue
 from ops.datasets import dataset
 from ops.prequential import System, asked, blocks, ordered
@@ -115,9 +114,7 @@ def _examples(scored: Scored, targets: Sequence[int]) -> Iterator[tuple[NDArray[
         count = int(found.valid[user].sum())
         place = int(np.searchsorted(found.rows[user, :count], target))
         if place < count and found.rows[user, place] == target:
-            rows = found.rows[user, :count]
-            both = np.concatenate([scored.personal[user, :, :count], scored.shared[:, rows]])
-            yield both.astype(np.float16), place, int(scored.buckets[user])
+            yield scored.features[user, :, :count].astype(np.float16), place, int(scored.buckets[user])
 
 
 def _stack(kept: Sequence[tuple[NDArray[np.float16], int, int]]) -> Examples:

@@ -15,6 +15,7 @@ from models.histories import Histories
 from models.items import ItemStore
 from models.profile import Profile
 from models.ranker import DEFAULT_WEIGHTS, RankingConfig
+from models.ranker_learning import LearningConfig
 from ops.peers.protocol import Clicks, Questions, top, within
 from ops.prequential import System
 
@@ -42,7 +43,8 @@ class Strata:
         if unknown:
             raise ConfigurationError(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
         weights = {name: values for name, values in DEFAULT_WEIGHTS.items() if part_of(name) not in without}
-        self.system = System(items, RankingConfig(mix=0.0, diversity=diversity, weights=weights))
+        learning = LearningConfig(without=frozenset(without))
+        self.system = System(items, RankingConfig(mix=0.0, diversity=diversity, weights=weights), learning=learning)
         self._offset = 0
 
     def recommend(self, questions: Questions, n: int) -> NDArray[np.int64]:
@@ -108,7 +110,7 @@ class Alone(Strata):
         system = self.system
         if self.scorer == "co":
             histories = Histories.of(profiles)
-            return system.neighbours.scores(histories.rows, histories.decay) * system.neighbours.damping(0.5)
+            return system.neighbours.scores(histories.rows, histories.decay) * system.neighbours.damping()
         zero = np.zeros(system.items.dimension, np.float32)
         vectors = np.stack([zero if profile.vector is None else profile.vector for profile in profiles])
         if self.scorer == "text":

@@ -7,17 +7,29 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from models.diversity import diversify
-from models.features import FEATURES, PARTS, PERSONAL, SCORERS, TO_PARTS, personal, rank_form, shared
+from models.features import FEATURES, PARTS, SCORERS, TO_PARTS, features_of, rank_form
 from models.histories import BUCKETS, Histories
+from models.popularity import HALF_LIVES
 from models.profile import Profile
 from models.ranker import DEFAULT_WEIGHTS, as_weights
+
+
+def made_of(values: np.ndarray, popularity: np.ndarray | None = None, counts: np.ndarray | None = None) -> np.ndarray:
+    shape = values.shape[1:]
+    popularity = np.zeros((*shape, len(HALF_LIVES)), np.float32) if popularity is None else popularity
+    counts = np.zeros(shape, np.float32) if counts is None else counts
+    return features_of(values, popularity, popularity.reshape(-1, len(HALF_LIVES)).max(axis=0), counts)
+
+
+def column(made: np.ndarray, feature: str) -> np.ndarray:
+    found: np.ndarray = made[:, FEATURES.index(feature)]
+    return found
 
 
 def test_the_three_forms_are_those_of_the_design() -> None:
     values = np.zeros((len(SCORERS), 1, 4), np.float32)
     values[0, 0] = [0.5, 2.0, 1.0, 0.0]
-    made = personal(values, np.zeros((1, 4), np.float32))[0]
-    ratio, log, rank = (made[PERSONAL.index(f"co.{form}")] for form in ("ratio", "log", "rank"))
+    ratio, log, rank = (column(made_of(values), f"co.{form}")[0] for form in ("ratio", "log", "rank"))
     np.testing.assert_allclose(ratio, [0.25, 1, 0.5, 0])
     # the design's log(ratio + .001) / 3, from its value at 0 upwards
     np.testing.assert_allclose(log, (np.log(ratio + 0.001) - np.log(0.001)) / 3, rtol=1e-5, atol=1e-6)
@@ -25,8 +37,8 @@ def test_the_three_forms_are_those_of_the_design() -> None:
 
 
 def test_a_silent_scorer_adds_nothing() -> None:
-    made = personal(np.zeros((len(SCORERS), 2, 5), np.float32), np.ones((2, 5), np.float32))
-    assert not made.any()
+    made = made_of(np.zeros((len(SCORERS), 2, 5), np.float32), counts=np.full((2, 5), 1e3, np.float32))
+    assert not np.delete(made, FEATURES.index("item.log_count"), axis=1).any()
 
 
 @given(arrays(np.float32, (3, 40), elements=st.floats(0, 1, width=32)))
@@ -48,12 +60,15 @@ def test_many_candidates_are_ranked_exactly() -> None:
     assert (np.argsort(-ratio, axis=1)[:, :200] == np.argsort(-out, axis=1)[:, :200]).all()
 
 
-def test_popularity_has_a_place_for_each_half_life() -> None:
-    popularity = np.array([[1, 0, 2, 3, 4], [2, 5, 1, 1, 1]], np.float32)
-    made = shared(popularity, np.array([3, 0], np.float32))
-    assert made[FEATURES.index("popularity.300.ratio") - len(PERSONAL)].tolist() == [0.5, 1]
-    assert made[FEATURES.index("popularity.1000.rank") - len(PERSONAL)].tolist() == [0, 1]
-    assert made[FEATURES.index("item.new") - len(PERSONAL), 1] == 1
+def test_popularity_has_a_place_for_each_half_life_and_a_new_item_is_told_by_its_clicks() -> None:
+    popularity = np.array([[[1, 0, 2, 3, 4], [2, 5, 1, 1, 1]]], np.float32)
+    values = np.zeros((len(SCORERS), 1, 2), np.float32)
+    values[SCORERS.index("text"), 0] = [1, 0.5]
+    made = made_of(values, popularity, np.array([[3, 0]], np.float32))
+    assert column(made, "popularity.300.ratio")[0].tolist() == [0.5, 1]
+    assert column(made, "popularity.1000.ratio")[0].tolist() == [0, 1]
+    assert column(made, "item.new")[0] == pytest.approx([np.exp(-3 / 5), 1])
+    assert column(made, "text.new")[0] == pytest.approx([np.exp(-3 / 5), 0.5])
 
 
 def test_every_feature_belongs_to_one_part() -> None:

@@ -58,7 +58,7 @@ def test_scores_are_the_decayed_sum_over_the_history() -> None:
         neighbours.learn(int(draw.integers(12)), draw.integers(12, size=6).tolist())
     rows = np.array([[3, 5, 3], [7, 0, 0]])
     decay = np.array([[1, 0.9, 0.81], [1, 0, 0]], np.float32)
-    co = neighbours.scores(rows, decay) * neighbours.damping(0.5)
+    co = neighbours.scores(rows, decay) * neighbours.damping()
     c, counts = dense(neighbours), neighbours.counts[:12]
     for user in range(2):
         for q in range(12):

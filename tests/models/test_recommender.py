@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_shop import GROUPS, NOW, Shop, record
 
-from models.features import FEATURES, PARTS, PERSONAL
+from models.features import FEATURES, PARTS
 from models.index import ItemIndex
 from models.items import ItemStore
 from models.neighbours import Neighbours
@@ -241,13 +241,11 @@ def test_a_score_is_features_times_weights(shop: Shop) -> None:
     scored = shop.recommender.score(profiles, NOW)
     found = scored.candidates
     for user in range(len(profiles)):
-        rows = found.rows[user, found.valid[user]]
-        made = np.concatenate([scored.personal[user][:, found.valid[user]], scored.shared[:, rows]])
-        assert made.shape == (len(FEATURES), len(rows))
+        made = scored.features[user][:, found.valid[user]]
+        assert made.shape == (len(FEATURES), found.valid[user].sum())
         expected = shop.recommender.weights[scored.buckets[user]] @ made
         np.testing.assert_allclose(scored.scores[user, found.valid[user]], expected, rtol=1e-4, atol=1e-5)
     assert np.isneginf(scored.scores[~found.valid]).all()
-    assert scored.personal.shape[1] == len(PERSONAL)
 
 
 def test_candidates_lose_nothing_that_scoring_everything_would_list() -> None:

@@ -1,0 +1,168 @@
+"""Experts: the ways to rank that compete for serving, and the choice among them by what they would have hit.
+
+Every expert is a row of weights over the features, one for each bucket of history length: the learned ranker, the
+weights that it started from, every scorer alone, and two fixed blends. So whoever serves, a score is
+features · weights and a reason adds up.
+
+For every click that is looked at, the rank that each expert would have given to the clicked item is known, whoever
+served: full information. Hits in the top 10, decayed by the clicks of the bucket, choose who serves it (follow the
+leader; design §7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.features import FEATURES, SCORERS
+from models.histories import BUCKETS
+from models.popularity import HALF_LIVES
+
+CUTOFF: Final = 10
+"""Places of a list in which a clicked item is a hit."""
+
+LEARNED: Final = "learned"
+PRIOR: Final = "prior"
+
+_BLENDS: Final[Mapping[str, Mapping[str, float]]] = {
+    "history": {"co.log": 1.0, "co.short.log": 0.5, "text.log": 0.5},
+    "crowd": {"layer.log": 0.5} | {f"popularity.{half:.0f}.log": 0.3 for half in HALF_LIVES},
+}
+_ALONE: Final = {name: f"{name}.ratio" for name in (*SCORERS, *(f"popularity.{half:.0f}" for half in HALF_LIVES))}
+
+EXPERTS: Final = (LEARNED, PRIOR, *_BLENDS, *_ALONE)
+"""In this order in every array; of equals the first serves."""
+
+_REST: Final = 1e-3  # of the prior: puts in order what a scorer alone says nothing about
+
+
+class Rankings:
+    """Every expert's weights.
+
+    Parameters
+    ----------
+    prior : float32 [buckets, features]
+        What the learned ranker starts from.
+    """
+
+    def __init__(self, prior: NDArray[np.float32]) -> None:
+        self.prior = prior
+        self._alone = np.array([FEATURES.index(feature) for feature in _ALONE.values()])
+        self._blends = np.zeros((len(_BLENDS), len(FEATURES)), np.float32)
+        for row, blend in zip(self._blends, _BLENDS.values(), strict=True):
+            for feature, weight in blend.items():
+                row[FEATURES.index(feature)] = weight
+
+    def weights(self, learned: NDArray[np.float32], experts: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The weights of one expert for each bucket, float32 [buckets, features]."""
+        rows = []
+        for bucket, expert in enumerate(experts.tolist()):
+            if expert == 0:
+                rows.append(learned[bucket])
+            elif expert == 1:
+                rows.append(self.prior[bucket])
+            else:
+                own = np.zeros(len(FEATURES), np.float32)
+                if expert < 2 + len(_BLENDS):
+                    own += self._blends[expert - 2]
+                else:
+                    own[self._alone[expert - 2 - len(_BLENDS)]] = 1
+                rows.append(own + np.float32(_REST) * self.prior[bucket])
+        return np.stack(rows)
+
+    def scores(
+        self, learned: NDArray[np.float32], features: NDArray[np.float32], buckets: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """What every expert says of candidates.
+
+        Parameters
+        ----------
+        learned : float32 [buckets, features]
+        features : float32 [b, features, m]
+        buckets : int64 [b]
+
+        Returns
+        -------
+        float32 [b, experts, m]
+            Those of :meth:`weights`, to rounding.
+        """
+        b, _, m = features.shape
+        scores = np.empty((b, len(EXPERTS), m), np.float32)
+        blended = 2 + len(_BLENDS)
+        weights = np.empty((b, blended, len(FEATURES)), np.float32)
+        weights[:, 0], weights[:, 1], weights[:, 2:] = learned[buckets], self.prior[buckets], self._blends
+        scores[:, :blended] = np.matmul(weights, features)
+        scores[:, blended:] = features[:, self._alone]
+        scores[:, 2:] += np.float32(_REST) * scores[:, 1:2]
+        return scores
+
+
+def hits(scores: NDArray[np.float32], valid: NDArray[np.bool_], places: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which experts have the clicked item in their top 10.
+
+    Parameters
+    ----------
+    scores : float32 [b, experts, m]
+    valid : bool [b, m]
+        Places that hold a candidate.
+    places : int64 [b]
+        Where the clicked item stands among the candidates.
+
+    Returns
+    -------
+    bool [b, experts]
+        Of equals the earlier candidate stands before.
+    """
+    own = np.take_along_axis(scores, places[:, None, None], axis=2)
+    better = (scores > own) & valid[:, None, :]
+    ahead: NDArray[np.bool_] = better.sum(axis=2) < CUTOFF
+    return ahead
+
+
+class ExpertChoice:
+    """Who serves, by decayed hits.
+
+    A challenger takes over when it leads by more than chance explains: by ``caution`` standard errors of the
+    difference, of which each click that only one of the two hit contributes one.
+
+    Parameters
+    ----------
+    half_life
+        Clicks of a bucket that were looked at after which a hit counts half.
+    caution
+        0 is plain follow the leader.
+
+    Attributes
+    ----------
+    hits : float64 [buckets, experts]
+        Decayed.
+    clicks : float64 [buckets]
+        Decayed clicks, the same for every expert.
+    serving : int64 [buckets]
+        The expert that serves, a position in :data:`EXPERTS`.
+    """
+
+    def __init__(self, half_life: float = 1_000, caution: float = 1.0) -> None:
+        self.half_life = half_life
+        self.caution = caution
+        self.hits = np.zeros((len(BUCKETS), len(EXPERTS)))
+        self.clicks = np.zeros(len(BUCKETS))
+        self.serving = np.zeros(len(BUCKETS), np.int64)
+
+    def learn(self, clicks: NDArray[np.float64], hits: NDArray[np.float64]) -> None:
+        """Count a batch: clicks [buckets] and hits [buckets, experts]."""
+        kept = np.exp2(-clicks / self.half_life)
+        self.clicks = self.clicks * kept + clicks
+        self.hits = self.hits * kept[:, None] + hits
+        every = np.arange(len(BUCKETS))
+        leader = self.hits.argmax(axis=1)
+        lead = self.hits[every, leader] - self.hits[every, self.serving]
+        self.serving = np.where(lead > self.caution * np.sqrt(np.maximum(lead, 1)), leader, self.serving)
+
+    def rates(self) -> NDArray[np.float64]:
+        """Recent hit rate in the top 10, [buckets, experts]; 0 before the first click."""
+        rates: NDArray[np.float64] = self.hits / np.maximum(self.clicks, 1e-9)[:, None]
+        return rates

@@ -1,0 +1,90 @@
+"""From clicks to lessons for the ranker: which clicks are looked at, and the lists they are looked for in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.experts import Rankings
+from models.neighbours import WINDOW
+from models.profile import Profile
+from models.ranker_learning import LearningConfig, Lesson, teach
+from models.recommender import Recommender
+
+_GOLDEN: Final = 0x9E3779B97F4A7C15  # 2⁶⁴ / φ: neighbouring offsets fall far apart (Knuth, multiplicative hashing)
+_CHUNK: Final = 32  # clicks at a time: more would push their features out of the processor's cache
+
+
+class Question(NamedTuple):
+    """A click that the ranker will learn from, and its user as he was just before it.
+
+    What he clicks between the question and the lesson must still be a candidate (the strongest rivals there are): hence
+    a copy of what he had seen.
+    """
+
+    profile: Profile
+    row: int
+    partition: int
+    offset: int
+
+
+class Teacher:
+    """Looks at a share of the clicks.
+
+    Which ones depends on partition and offset alone, so a click that is read again is looked at again or is not, as
+    the first time.
+
+    Parameters
+    ----------
+    recommender
+        Finds the candidates; its prior weights are an expert.
+    config
+        The share.
+
+    Attributes
+    ----------
+    learned : float32 [buckets, features]
+        The learned weights, whoever serves: what the gradient is taken at. May be replaced between two calls.
+    """
+
+    def __init__(self, recommender: Recommender, config: LearningConfig) -> None:
+        self._recommender = recommender
+        self._most = int(config.sample * 2**64)
+        self.rankings = Rankings(recommender.weights.copy())
+        self.learned: NDArray[np.float32] = recommender.weights
+
+    def question(self, profile: Profile, row: int, partition: int, offset: int, now_ms: int) -> Question | None:
+        """The question that a click poses, to be asked for before it is applied; None for most clicks.
+
+        None also where the item could not have been in the user's list.
+        """
+        if ((offset * _GOLDEN) ^ (partition * _GOLDEN >> 7)) % 2**64 >= self._most:
+            return None
+        recommender = self._recommender
+        if not recommender.items.encoded[row] or not recommender.filters.may_repeat(profile, row, now_ms):
+            return None
+        before = Profile(
+            profile.user_id,
+            clicks=profile.clicks,
+            rows=profile.rows[-WINDOW:],
+            seen=profile.seen.copy(),
+            # with clicks that no list has followed yet, the vector is of before them
+            vector=None if profile.fresh else profile.vector,
+        )
+        return Question(before, row, partition, offset)
+
+    def lesson(self, questions: Sequence[Question], now_ms: int) -> Lesson:
+        """What the clicks teach."""
+        lesson = Lesson.empty()
+        profiles = [question.profile for question in questions]
+        late = [profile for profile in profiles if profile.vector is None and profile.rows]
+        for profile, vector in zip(late, self._recommender.user_vectors(late) if late else (), strict=True):
+            profile.vector = vector
+        for start in range(0, len(questions), _CHUNK):
+            targets = [question.row for question in questions[start : start + _CHUNK]]
+            scored = self._recommender.score(profiles[start : start + _CHUNK], now_ms)
+            lesson.add(teach(scored, targets, self.learned, self.rankings))
+        return lesson

@@ -1,0 +1,90 @@
+"""The guard: every way to rank is followed, and the one that hits most serves."""
+
+import numpy as np
+import pytest
+
+from models.experts import EXPERTS, ExpertChoice, Rankings, hits
+from models.features import FEATURES
+from models.histories import BUCKETS
+from models.ranker import DEFAULT_WEIGHTS, as_weights
+
+PRIOR = as_weights(DEFAULT_WEIGHTS)
+
+
+def test_an_expert_is_counted_by_the_ranking_that_it_would_serve() -> None:
+    draw = np.random.default_rng(0)
+    features = draw.random((6, len(FEATURES), 40), dtype=np.float32)
+    buckets = np.arange(6)
+    rankings, learned = Rankings(PRIOR), draw.random(PRIOR.shape, dtype=np.float32)
+    scores = rankings.scores(learned, features, buckets)
+    for expert in range(len(EXPERTS)):
+        served = rankings.weights(learned, np.full(len(BUCKETS), expert))
+        np.testing.assert_allclose(
+            scores[:, expert], np.einsum("bf,bfm->bm", served[buckets], features), rtol=1e-4, atol=1e-4
+        )
+
+
+def test_a_hit_is_a_place_among_ten() -> None:
+    scores = np.arange(20, dtype=np.float32)[None, None, :].repeat(2, axis=0)
+    valid = np.ones((2, 20), np.bool_)
+    assert hits(scores, valid, np.array([10, 9]))[:, 0].tolist() == [True, False]
+    valid[1, -1] = False  # a place without a candidate stands before nobody
+    assert hits(scores, valid, np.array([10, 9]))[:, 0].tolist() == [True, True]
+
+
+def stream(rates: list[list[float]], each: int, seed: int) -> np.ndarray:
+    """Hits of two experts, in segments with rates of their own; the others never hit."""
+    draw = np.random.default_rng(seed)
+    made = np.zeros((len(rates) * each, len(EXPERTS)))
+    for segment, (first, second) in enumerate(rates):
+        rows = slice(segment * each, (segment + 1) * each)
+        made[rows, 2] = draw.random(each) < first
+        made[rows, 3] = draw.random(each) < second
+    return made
+
+
+def served(outcome: np.ndarray, half_life: float, batch: int = 20) -> float:
+    """Hits of whoever served each click, all in one bucket."""
+    choice, total = ExpertChoice(half_life, 1), 0.0
+    for start in range(0, len(outcome), batch):
+        block = outcome[start : start + batch]
+        total += block[:, choice.serving[3]].sum()
+        clicks, hit = np.zeros(len(BUCKETS)), np.zeros((len(BUCKETS), len(EXPERTS)))
+        clicks[3], hit[3] = len(block), block.sum(axis=0)
+        choice.learn(clicks, hit)
+    return total
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_regret_against_the_best_expert_is_small(seed: int) -> None:
+    outcome = stream([[0.25, 0.15]], 8_000, seed)
+    assert served(outcome, 2_000) >= outcome.sum(axis=0).max() - 0.005 * len(outcome)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_stream_that_changes_and_changes_back_is_followed(seed: int) -> None:
+    outcome = stream([[0.3, 0.05], [0.05, 0.3], [0.3, 0.05]], 6_000, seed)
+    total = served(outcome, 500)
+    assert total > 1.25 * outcome.sum(axis=0).max()  # better than any one expert over the whole
+    best_of_each = sum(outcome[i * 6_000 : (i + 1) * 6_000].sum(axis=0).max() for i in range(3))
+    assert total >= 0.9 * best_of_each
+
+
+def test_buckets_choose_for_themselves_and_the_learned_ranker_serves_first() -> None:
+    choice = ExpertChoice(caution=0)
+    assert not choice.serving.any()
+    clicks, hit = np.zeros(len(BUCKETS)), np.zeros((len(BUCKETS), len(EXPERTS)))
+    clicks[1], hit[1, 5] = 10, 4
+    choice.learn(clicks, hit)
+    assert choice.serving.tolist() == [0, 5, 0, 0, 0, 0]
+    assert choice.rates()[1, 5] == pytest.approx(0.4)
+
+
+def test_a_cautious_choice_waits_for_more_than_chance() -> None:
+    choice = ExpertChoice(caution=2)
+    clicks, hit = np.zeros(len(BUCKETS)), np.zeros((len(BUCKETS), len(EXPERTS)))
+    clicks[0], hit[0, 1] = 10, 3
+    choice.learn(clicks, hit)
+    assert choice.serving[0] == 0
+    choice.learn(clicks, hit)
+    assert choice.serving[0] == 1

@@ -1,0 +1,165 @@
+"""The ranker that learns online: its gradient, its sums, and which clicks it learns from."""
+
+import numpy as np
+import pytest
+
+from models.candidates import Candidates
+from models.experts import EXPERTS, LEARNED, Rankings
+from models.features import FEATURES, part_of
+from models.histories import BUCKETS
+from models.lessons import Teacher
+from models.profile import Profile
+from models.ranker import DEFAULT_WEIGHTS, RankingConfig, Scored, as_weights, score
+from models.ranker_learning import LearningConfig, Lesson, RankerLearner, teach
+from tests.small_shop import NOW, Shop
+
+PRIOR = as_weights(DEFAULT_WEIGHTS)
+EVERY = LearningConfig(sample=1)
+
+
+def made_up(b: int = 12, m: int = 30, seed: int = 0) -> tuple[Scored, list[int]]:
+    """Candidates with random features; the item that is clicked is strong in ``text.ratio``."""
+    draw = np.random.default_rng(seed)
+    features = draw.random((b, len(FEATURES), m), dtype=np.float32)
+    valid = np.arange(m) < draw.integers(m // 2, m, b)[:, None]
+    rows = np.broadcast_to(np.arange(100, 100 + m), (b, m)) * valid
+    buckets = draw.integers(0, len(BUCKETS), b)
+    nothing = np.zeros((b, m), np.float32)
+    text = np.where(valid, features[:, FEATURES.index("text.ratio")], -1)
+    scores = score(PRIOR, buckets, features, valid)
+    scored = Scored(Candidates(rows, valid, nothing, nothing, nothing), features, buckets, scores)
+    return scored, (100 + text.argmax(axis=1)).tolist()
+
+
+def likelihood(weights: np.ndarray, scored: Scored, targets: list[int]) -> float:
+    """Σ log p of the clicked items."""
+    scores = np.einsum("bf,bfm->bm", weights[scored.buckets], scored.features.astype(np.float64))
+    scores[~scored.candidates.valid] = -np.inf
+    places = np.array(targets) - 100
+    top = scores.max(axis=1)
+    total = top + np.log(np.exp(scores - top[:, None]).sum(axis=1))
+    return float((scores[np.arange(len(places)), places] - total).sum())
+
+
+def test_the_gradient_is_that_of_the_likelihood() -> None:
+    scored, targets = made_up()
+    lesson = teach(scored, targets, PRIOR, Rankings(PRIOR))
+    base = PRIOR.astype(np.float64)
+    for bucket, feature in ((0, 0), (2, 5), (5, len(FEATURES) - 1), (3, 9)):
+        up, down = base.copy(), base.copy()
+        up[bucket, feature] += 1e-4
+        down[bucket, feature] -= 1e-4
+        slope = (likelihood(up, scored, targets) - likelihood(down, scored, targets)) / 2e-4
+        assert lesson.gradients[bucket, feature] == pytest.approx(slope, rel=1e-3, abs=1e-4)
+
+
+def test_what_is_clicked_comes_to_stand_in_front() -> None:
+    ranker = RankerLearner(PRIOR, EVERY)
+    for seed in range(60):
+        ranker.learn(teach(*made_up(seed=seed), ranker.learned(), ranker.rankings))
+    scored, targets = made_up(seed=1_000)
+    assert likelihood(ranker.learned(), scored, targets) > likelihood(PRIOR, scored, targets) + 5
+    learned = ranker.learned().mean(axis=0) - PRIOR.mean(axis=0)
+    assert learned.argmax() == FEATURES.index("text.ratio")
+
+
+def test_a_part_that_is_left_out_is_not_learned_either() -> None:
+    ranker = RankerLearner(PRIOR, LearningConfig(sample=1, without=frozenset({"text"})))
+    ranker.learn(teach(*made_up(), ranker.learned(), ranker.rankings))
+    moved = (ranker.learned() != PRIOR).any(axis=0)
+    assert [part_of(name) for name, other in zip(FEATURES, moved, strict=True) if not other] == ["text"] * 4
+    assert moved.any()
+
+
+def test_lessons_are_sums_whatever_the_batches() -> None:
+    scored, targets = made_up(b=16)
+    whole = teach(scored, targets, PRIOR, Rankings(PRIOR))
+    sum_of_parts = Lesson.empty()
+    for part in (slice(0, 3), slice(3, 16)):
+        c = scored.candidates
+        nothing = c.co[part]
+        some = Candidates(c.rows[part], c.valid[part], nothing, nothing, nothing)
+        one = Scored(some, scored.features[part], scored.buckets[part], scored.scores[part])
+        sum_of_parts.add(teach(one, targets[part], PRIOR, Rankings(PRIOR)))
+    for name in ("clicks", "gradients", "squares", "hits"):
+        np.testing.assert_allclose(getattr(sum_of_parts, name), getattr(whole, name), rtol=1e-4, atol=1e-5)
+
+
+def test_an_item_that_is_no_candidate_teaches_nothing_and_is_nobodys_hit() -> None:
+    scored, _ = made_up(b=4)
+    lesson = teach(scored, [9_999] * 4, PRIOR, Rankings(PRIOR))
+    assert lesson.clicks.sum() == 4
+    assert not lesson.gradients.any()
+    assert not lesson.hits.any()
+
+
+def test_the_same_lessons_give_the_same_weights() -> None:
+    def run() -> np.ndarray:
+        ranker = RankerLearner(PRIOR, EVERY)
+        for seed in range(5):
+            ranker.learn(teach(*made_up(seed=seed), ranker.learned(), ranker.rankings))
+        return ranker.serving()
+
+    assert (run() == run()).all()
+
+
+@pytest.fixture
+def shop() -> Shop:
+    shop = Shop()
+    shop.populate()
+    return shop
+
+
+def test_a_question_is_the_user_as_he_was(shop: Shop) -> None:
+    teacher = Teacher(shop.recommender, EVERY)
+    profile = shop.click("ann", "tea-1", "tea-2")
+    row, later = shop.items.row("tea-3"), shop.items.row("tea-4")
+    question = teacher.question(profile, row, 0, 7, NOW)
+    assert question is not None
+    shop.click("ann", "tea-3", "tea-4")
+    asked = question.profile
+    assert (asked.clicks, len(asked.rows)) == (2, 2)
+    found = shop.recommender.score([asked], NOW).candidates
+    assert {row, later} <= set(found.rows[found.valid].tolist())  # what he clicked next is its strongest rival
+    lesson = teacher.lesson([question], NOW)
+    assert lesson.clicks[BUCKETS.index(2)] == 1
+    assert lesson.gradients[BUCKETS.index(2)].any()
+
+
+def test_what_could_not_be_in_his_list_is_no_question(shop: Shop) -> None:
+    teacher = Teacher(shop.recommender, EVERY)
+    profile = shop.click("ann", "tea-1", "tea-2")
+    assert teacher.question(profile, shop.items.row("tea-1"), 0, 7, NOW) is None
+    assert teacher.question(profile, shop.items.row("never encoded"), 0, 7, NOW) is None
+    repeating = Shop(config=RankingConfig(repeat_after_s={"purchase": 60}))
+    ann = repeating.click("ann", "tea-1")
+    again = Teacher(repeating.recommender, EVERY)
+    assert again.question(ann, repeating.items.row("tea-1"), 0, 7, NOW) is None
+    assert again.question(ann, repeating.items.row("tea-1"), 0, 7, NOW + 61_000) is not None
+
+
+def test_the_sample_is_a_share_and_the_same_each_time(shop: Shop) -> None:
+    profile, row = Profile("ann"), shop.items.row("tea-1")
+
+    def asked(share: float) -> list[bool]:
+        teacher = Teacher(shop.recommender, LearningConfig(sample=share))
+        return [teacher.question(profile, row, p, o, NOW) is not None for p in range(6) for o in range(1_000)]
+
+    assert asked(0.25) == asked(0.25)
+    assert np.mean(asked(0.25)) == pytest.approx(0.25, abs=0.03)
+    assert np.mean(asked(0.25)[:1_000]) == pytest.approx(0.25, abs=0.03)
+    assert not any(asked(0))
+    assert all(asked(1))
+
+
+def test_whoever_serves_a_reason_adds_up(shop: Shop) -> None:
+    ranker = RankerLearner(PRIOR)
+    profiles = [shop.click(f"u{i}") for i in range(4)] + [Profile("nobody")]
+    for expert in range(len(EXPERTS)):
+        ranker.choice.serving[:] = expert
+        shop.recommender.weights = ranker.serving()
+        for ranked in shop.recommender.recommend(profiles, NOW):
+            assert ranked.rows
+            for total, parts in zip(ranked.scores, ranked.parts, strict=True):
+                assert sum(parts) == pytest.approx(total, abs=2e-4)
+    assert EXPERTS[0] == LEARNED
