@@ -22,7 +22,7 @@ class Erasure(Struct, frozen=True, kw_only=True):
     """All that the user did up to this moment is erased, ms since the epoch."""
 
 
-class _ErasureIn(Struct, frozen=True, kw_only=True):
+class ErasureIn(Struct, frozen=True, kw_only=True):
     """The value as it arrives."""
 
     request_id: Id
@@ -30,7 +30,7 @@ class _ErasureIn(Struct, frozen=True, kw_only=True):
     """When the user asked for it; when the message was produced, if it is not given."""
 
 
-_erasures: Final = msgspec.json.Decoder(_ErasureIn)
+_erasures: Final = msgspec.json.Decoder(ErasureIn)
 
 
 def decode_erasure(key: bytes | None, value: bytes | None, produced_ms: int, limits: Limits = Limits()) -> Erasure:

@@ -66,7 +66,7 @@ class Click(Struct, frozen=True, kw_only=True):
     """A rating, a price, a dwell time: kept, and read by kind."""
 
 
-class _ClickIn(Struct, frozen=True, kw_only=True):
+class ClickIn(Struct, frozen=True, kw_only=True):
     """A click as it arrives: the time may be a number or a string, or stand in the CloudEvents envelope."""
 
     user_id: Id
@@ -111,7 +111,7 @@ class Limits(Struct, frozen=True):
 
 _T = TypeVar("_T")
 _items: Final = msgspec.json.Decoder(Item)
-_clicks: Final = msgspec.json.Decoder(_ClickIn)
+_clicks: Final = msgspec.json.Decoder(ClickIn)
 _envelopes: Final = msgspec.json.Decoder(_Envelope)
 
 
