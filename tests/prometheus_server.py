@@ -46,6 +46,16 @@ def exported() -> set[str]:
     return found
 
 
+def dashboard_queries() -> dict[str, list[str]]:
+    """The queries of Grafana's dashboards, by the title of their panel."""
+    found: dict[str, list[str]] = {}
+    for path in sorted((OPS / "grafana" / "dashboards").glob("*.json")):
+        for panel in json.loads(path.read_text())["panels"]:
+            for target in panel.get("targets", []):
+                found.setdefault(f"{path.stem}: {panel['title']}", []).append(target["expr"])
+    return found
+
+
 class PrometheusServer:
     """A server in its own session, its data in a folder of the test's, stopped by its own process id."""
 

@@ -93,7 +93,6 @@ def test_what_strata_sends_fits_the_schemas() -> None:
     [
         ("item", {"item_id": "a"}),
         ("item", {"item_id": "", "title": "Tea"}),
-        ("item", {"item_id": "a" * 257, "title": "Tea"}),
         ("item", {"item_id": "a", "title": "Tea", "available": "yes"}),
         ("click", {"user_id": "u", "ts": 1}),
         ("click", {"user_id": "u", "item_id": "a", "ts": [1]}),

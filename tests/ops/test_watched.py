@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 from bookshop import Bookshop, knows_the_catalogue, tiny_model, wait_for
-from prometheus_server import OPS, PrometheusServer
+from prometheus_server import OPS, PrometheusServer, dashboard_queries
 
 from ops.process import Process
 from producers.connection import Connection
@@ -79,6 +79,25 @@ def test_prometheus_evaluates_every_rule(watched: Watched) -> None:
         return [rule["name"] for group in groups for rule in group["rules"] if rule["health"] != "ok"]
 
     wait_for(lambda: not unhealthy(), f"every rule evaluated: {unhealthy()}")
+
+
+def test_every_query_of_the_dashboards_returns_data(watched: Watched) -> None:
+    watched.shop.readers(USERS, 1, seed=7)
+    queries = {(title, query) for title, queries in dashboard_queries().items() for query in queries}
+    assert len(queries) > 40
+
+    def without_data() -> set[tuple[str, str]]:
+        asked = {one: watched.prometheus.query(one[1].replace("$__rate_interval", "30s")) for one in queries}
+        return {one for one, samples in asked.items() if not any(s["value"][1] != "NaN" for s in samples)}
+
+    def all_have_it() -> bool:
+        queries.intersection_update(without_data())  # what a query had once is enough: the traffic ends
+        return not queries
+
+    try:
+        wait_for(all_have_it, "data", 20)
+    except AssertionError:
+        assert queries == set()
 
 
 def test_an_alert_fires_and_clears(watched: Watched) -> None:
