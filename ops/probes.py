@@ -139,11 +139,23 @@ class _Handler(BaseHTTPRequestHandler):
         except Exception:
             log.exception("a probe failed")
             status, content_type, body = 500, _TEXT, b"the probe itself failed; see the log\n"
+        self._send(status, content_type, body)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def _refuse(self) -> None:
+        self._send(405, _TEXT, b"nothing can be changed here: GET and HEAD\n", Allow="GET, HEAD")
+
+    # to others the base class answers 501
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _refuse  # noqa: N815
+
+    def _send(self, status: int, content_type: str, body: bytes, **headers: str) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
+        for name, value in {"Content-Type": content_type, "Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        log.debug("%s", format % args)
+        log.debug("%s", (format % args).encode("unicode_escape").decode())  # a path may hold a terminal's commands

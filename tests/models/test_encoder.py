@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -172,6 +174,34 @@ def test_code_of_the_models_own_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         Encoder.load(str(path))
     assert not (tmp_path / "ran").exists()
+
+
+def test_code_beside_a_model_of_a_known_kind_is_not_run_either(tmp_path: Path) -> None:
+    path = tiny(tmp_path)
+    mine = f"open({str(tmp_path / 'ran')!r}, 'w')"
+    for file, names in {
+        "config.json": ("AutoConfig", "AutoModel"),
+        "tokenizer_config.json": ("AutoTokenizer",),
+    }.items():
+        config = json.loads((path / file).read_text()) if (path / file).is_file() else {}
+        config["auto_map"] = dict.fromkeys(names, "mine.Mine")
+        (path / file).write_text(json.dumps(config))
+    (path / "mine.py").write_text(mine)
+    (path / "pytorch_model.bin").write_bytes(pickle.dumps(Runs(str(tmp_path / "ran"))))
+    assert encode_texts(Encoder.load(str(path), precision="fp32", device="cpu"), ["milk"]).shape == (1, 32)
+    assert not (tmp_path / "ran").exists()
+    pickle.loads((path / "pytorch_model.bin").read_bytes())
+    assert (tmp_path / "ran").exists(), "it would have run"
+
+
+class Runs:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (self.path,)
 
 
 def test_weights_that_could_run_code_are_not_read(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import logging
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -23,9 +25,9 @@ class Served:
         )
         self.probes.start()
 
-    def get(self, path: str, accept: str = "") -> tuple[int, str, str]:
+    def get(self, path: str, accept: str = "", method: str = "GET") -> tuple[int, str, str]:
         connection = http.client.HTTPConnection(self.probes.url.removeprefix("http://"), timeout=5)
-        connection.request("GET", path, headers={"Accept": accept})
+        connection.request(method, path, headers={"Accept": accept})
         answer = connection.getresponse()
         body = answer.read().decode()
         connection.close()
@@ -67,6 +69,27 @@ def test_metrics_come_in_both_formats_and_know_the_readiness(served: Served) -> 
 def test_other_paths_say_what_there_is(served: Served) -> None:
     assert served.get("/")[0] == 404
     assert "/readyz" in served.get("/x")[2]
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/livez", "/readyz"])
+def test_nothing_can_be_changed_over_http(path: str, served: Served) -> None:
+    assert served.get(path, method="HEAD")[::2] == (200, "")
+    for method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+        assert served.get(path, method=method)[::2] == (405, "nothing can be changed here: GET and HEAD\n"), method
+    for method in ("TRACE", "CONNECT", "PROPFIND", "GETS"):
+        assert served.get(path, method=method)[0] == 501, method
+
+
+def test_a_path_writes_no_commands_of_a_terminal_into_the_log(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        caplog.at_level(logging.DEBUG),
+        socket.create_connection(("127.0.0.1", int(served.probes.url.rpartition(":")[2]))) as client,
+    ):
+        client.sendall(b"GET /\x1b[2J\x07 HTTP/1.0\r\n\r\n")
+        while client.recv(4096):
+            pass
+    assert "[2J" in caplog.text
+    assert not set("\x1b\x07").intersection(caplog.text)
 
 
 def test_a_check_that_fails_is_a_failed_probe(served: Served) -> None:

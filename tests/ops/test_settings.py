@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import SecretStr
@@ -160,6 +161,14 @@ def test_a_secret_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch, caplog: pyte
     with pytest.raises(ConfigurationError) as error:
         load()
     assert SECRET not in str(error.value)
+
+
+def test_whatever_is_called_a_secret_is_one() -> None:
+    """So that the next one is masked, too; what a file holds is read where it is needed."""
+    secrets = [name for name in Settings.model_fields if re.search("(password|secret|token|key)$", name)]
+    assert len(secrets) >= 4
+    for name in secrets:
+        assert name == "kafka_key" or SecretStr in get_args(Settings.model_fields[name].annotation), name
 
 
 def test_every_setting_says_what_it_means_and_stands_in_the_table() -> None:
