@@ -198,9 +198,15 @@ class CandidateSources:
     def _mark_layers(self, grid: NDArray[np.bool_], layers: LayerView, membership: Membership) -> None:
         each = max(1, self.quota.layer // membership.layers.shape[1])
         belongs = membership.weights > 0
-        for layer in np.unique(membership.layers[belongs]).tolist():
-            users = np.flatnonzero(((membership.layers == layer) & belongs).any(axis=1))
-            grid[users[:, None], layers.top(layer, each)] = True
+        users, places = np.nonzero(belongs)
+        used, where = np.unique(membership.layers[users, places], return_inverse=True)
+        tops = [layers.top(layer, each) for layer in used.tolist()]
+        table = np.full((len(tops), each), -1)  # side by side, so that all users are marked at once
+        for line, top in zip(table, tops, strict=True):
+            line[: len(top)] = top
+        rows = table[where]
+        taken = rows >= 0
+        grid[np.broadcast_to(users[:, None], rows.shape)[taken], rows[taken]] = True
         grid[:, layers.popular(self.quota.popular)] = True
 
     def _fill(self, grid: NDArray[np.bool_], seen: NDArray[np.int64], offered: NDArray[np.bool_], least: int) -> None:

@@ -116,11 +116,12 @@ def rank_form(ratio: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     if bits > 11:
         order = np.argpartition(ratio, m - _RANKED, axis=1)[:, m - _RANKED :]
         order = np.take_along_axis(order, np.take_along_axis(ratio, order, axis=1).argsort(axis=1), axis=1)
-        out[:] = 0
     else:
         low = np.uint32((1 << bits) - 1)
         keys = (ratio.view(np.uint32) & ~low) | np.arange(m, dtype=np.uint32)
         keys.sort(axis=1)
         order = (keys & low).astype(np.int64)
-    np.put_along_axis(out, order, np.broadcast_to(places[m - order.shape[1] :], order.shape), axis=1)
-    out *= ratio > 0
+    ranked = np.zeros(ratio.size, np.float32)
+    order += np.arange(0, ratio.size, m)[:, None]
+    ranked[order.ravel()] = np.tile(places[m - order.shape[1] :], len(order))
+    np.multiply(ranked.reshape(ratio.shape), ratio > 0, out=out)

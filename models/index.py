@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.items import ItemStore
+from models.kernels import Precision
+from models.product import HalfProduct
 
 _HASHTABLE: Final[Any] = faiss.DirectMap.Hashtable  # type: ignore[attr-defined]
 _DRIFT: Final = 0.03  # how far the mean may move from the built index's, as a length, before it is built anew
@@ -33,6 +35,8 @@ class ItemIndex:
     kind
         What stands in above: ``ivf`` (inverted lists, cheap updates) or ``hnsw`` (a graph: quicker at high recall,
         slower to update; a replaced or withdrawn vector leaves a hole that the next build closes).
+    precision
+        Of the exact search's product; bf16 only where the processor has instructions for it.
     probes
         Inverted lists looked into, or the graph's ``efSearch``; more finds more and costs more.
     """
@@ -43,12 +47,15 @@ class ItemIndex:
         *,
         exact_below: int = 20_000,
         kind: Literal["ivf", "hnsw"] = "ivf",
+        precision: Precision = "fp32",
         probes: int = 16,
     ) -> None:
         self.items = items
         self.exact_below = exact_below
         self.kind = kind
+        self.precision = precision
         self.probes = probes
+        self._half = HalfProduct(items) if precision == "bf16" else None
         self.builds = 0
         self._index: Any = None  # faiss is treated as untyped: its wrappers add attributes at run time
         self._mean: NDArray[np.float32] = items.mean
@@ -70,6 +77,8 @@ class ItemIndex:
         if len(items) <= self.exact_below:
             self._index = None
             self._held.clear()
+            if self._half is not None:
+                self._half.follow(np.fromiter(sorted(items.changed), np.int64))
             items.changed.clear()
             return
         moved = float(np.linalg.norm(items.mean - self._mean))
@@ -84,6 +93,8 @@ class ItemIndex:
     def scores(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Cosine of every item with each (centred) vector, float32 [b, len(items)]; 0 for an item without a vector."""
         items, n = self.items, len(self.items)
+        if self._half is not None:
+            return self._half.cosines(vectors)
         products = vectors @ items.vectors[:n].T
         products -= (vectors @ items.mean)[:, None]
         products *= items.centred_scale[:n]

@@ -73,12 +73,49 @@ def _strongest(gains: NDArray[np.float32], rows: NDArray[np.int64]) -> list[list
     for i in range(NAMED):
         click = gains.argmax(axis=2)
         best[:, :, i] = np.where(gains[users, places, click] > 0, rows[users, click], -1)
+        for earlier in range(i):  # the same item twice in a history is one cause
+            best[:, :, i][best[:, :, i] == best[:, :, earlier]] = -1
         gains[users, places, click] = 0
-    # the same item twice in a history is one cause
-    return [[[row for row in dict.fromkeys(of_item) if row >= 0] for of_item in of_user] for of_user in best.tolist()]
+    # what is missing goes to the end, so that a cause costs no more than a slice
+    best = np.take_along_axis(best, np.argsort(best < 0, axis=2, kind="stable"), axis=2)
+    sizes = (best >= 0).sum(axis=2).tolist()
+    return [
+        [causes[:size] for causes, size in zip(of_user, named, strict=True)]
+        for of_user, named in zip(best.tolist(), sizes, strict=True)
+    ]
 
 
-def sentence(total: float, parts: Sequence[float], because: Sequence[str], event: str, layer: str) -> str:
+class Clicks(dict[int, tuple[str, str]]):
+    """Row → id and title of a click, looked up once for all that follows from it.
+
+    The title is empty while the item is not encoded: it would be its id, which says nothing to anybody.
+    """
+
+    def __init__(self, items: ItemStore) -> None:
+        super().__init__()
+        self._items = items
+
+    def __missing__(self, row: int) -> tuple[str, str]:
+        items = self._items
+        clicked = self[row] = (items.ids[row], short(items.titles[row]) if items.encoded[row] else "")
+        return clicked
+
+
+def name(causes: Sequence[int], clicks: Clicks) -> tuple[tuple[str, ...], str, int]:
+    """Ids of an item's causes, two of their titles at most as a phrase, and the row of the first that is named."""
+    ids, first, second, named = [], "", "", -1
+    for row in causes:
+        item_id, title = clicks[row]
+        ids.append(item_id)
+        if not first:
+            if title:
+                first, named = title, row
+        elif not second and title != first:  # two pack sizes may share a title
+            second = title
+    return tuple(ids), f"{first} and {second}" if second else first, named
+
+
+def sentence(total: float, parts: Sequence[float], named: str, event: str, layer: str) -> str:
     """One sentence for one item.
 
     Parameters
@@ -87,18 +124,15 @@ def sentence(total: float, parts: Sequence[float], because: Sequence[str], event
         The score.
     parts
         What each of :data:`~models.features.PARTS` adds to it.
-    because
-        Titles of the clicks that it follows from, the strongest first, at most two.
+    named
+        Titles of the clicks that it follows from as one phrase, the strongest first; empty where none can be named.
     event
-        Kind of the first of them.
+        Kind of the strongest.
     layer
         Label of the user's layer, empty where he is in none.
     """
     by_layer = layer and parts[_LAYER] >= 0.1 * total
-    if because:
-        named = short(because[0])
-        if len(because) > 1:
-            named += " and " + short(because[1])
+    if named:
         verb = VERBS.get(event, "chose")
         text = f"Because you {verb} {named}" if parts[_CO] >= parts[_TEXT] else f"Like {named}, which you {verb}"
         if by_layer:

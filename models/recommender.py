@@ -23,7 +23,7 @@ from models.neighbours import Neighbours
 from models.popularity import HALF_LIVES
 from models.profile import Profile
 from models.ranker import RankingConfig, Scored, as_weights, score
-from models.reasons import because, sentence
+from models.reasons import Clicks, because, name, sentence
 from models.records import RankedItem, Reason
 
 if TYPE_CHECKING:
@@ -168,18 +168,14 @@ class Recommender:
 
     def ranked_items(self, ranked: RankedList, profile: Profile) -> tuple[RankedItem, ...]:
         """A list as it is published: titles, and each item's reason."""
-        ids, titles, encoded = self.items.ids, self.items.titles, self.items.encoded
+        ids, titles = self.items.ids, self.items.titles
         events = dict(zip(profile.rows, profile.events, strict=True))
+        clicks = Clicks(self.items)
         out = []
         for row, total, values, causes in zip(ranked.rows, ranked.scores, ranked.parts, ranked.because, strict=True):
-            parts = dict(zip(PARTS, values, strict=True))
-            # an item that is not encoded yet has its id for a title, which says nothing to anybody
-            named = [cause for cause in causes if encoded[cause]]
-            event = events[named[0]] if named else ""
-            told = list(dict.fromkeys(titles[cause] for cause in named))[:2]  # two pack sizes may share a title
-            text = sentence(total, values, told, event, ranked.label)
-            reason = Reason(text, tuple([ids[cause] for cause in causes]), parts)
-            out.append(RankedItem(ids[row], titles[row], total, reason))
+            clicked, named, first = name(causes, clicks)
+            text = sentence(total, values, named, events[first] if named else "", ranked.label)
+            out.append(RankedItem(ids[row], titles[row], total, Reason(text, clicked, dict(zip(PARTS, values)))))  # noqa: B905 (a list's parts are PARTS)
         return tuple(out)
 
     def _chunk(self, profiles: Sequence[Profile], now_ms: int, n: int) -> list[RankedList]:
@@ -190,7 +186,7 @@ class Recommender:
         with self._timed("diversity"):
             n = min(n, rows.shape[1])
             pool = min(max(self.config.diversity_pool, n), rows.shape[1])
-            best = np.argsort(-scores, axis=1)[:, :pool]
+            best = _best(scores, pool)
             near = cosines(self.items, np.take_along_axis(rows, best, axis=1)) if self.config.diversity else None
             order = diversify(np.take_along_axis(scores, best, axis=1), near, n, self.config.diversity)
             chosen = np.take_along_axis(best, order, axis=1)
@@ -295,6 +291,15 @@ class Recommender:
             yield
         finally:
             self.timings[stage] += self._clock() - start
+
+
+def _best(scores: NDArray[np.float32], n: int) -> NDArray[np.int64]:
+    """Places of the ``n`` largest of each row of [b, m], falling: int64 [b, n]."""
+    m = scores.shape[1]
+    largest = np.argpartition(scores, m - n, axis=1)[:, m - n :]
+    order = np.argsort(-np.take_along_axis(scores, largest, axis=1), axis=1)
+    best: NDArray[np.int64] = np.take_along_axis(largest, order, axis=1)
+    return best
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

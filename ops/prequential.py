@@ -23,6 +23,7 @@ from models.events import Click
 from models.histories import Histories
 from models.index import ItemIndex
 from models.items import ItemStore
+from models.kernels import Precision
 from models.layer_view import LayerView
 from models.layers import LayerLearner
 from models.lessons import Question, Teacher
@@ -62,6 +63,8 @@ class System:
     """How the ranker's weights learn; a sample of 0 leaves them as they are set."""
     weights_age: int = 0
     """Blocks by which the weights that serve and teach are older than what is known: a service's are a second old."""
+    precision: Precision = "fp32"
+    """Of the product of users and items."""
     neighbours: Neighbours = field(init=False)
     learner: LayerLearner = field(init=False)
     view: LayerView = field(init=False)
@@ -75,7 +78,8 @@ class System:
         self.neighbours = Neighbours(self.items)
         self.learner = LayerLearner(self.items)
         self.view = LayerView(self.items)
-        self.recommender = Recommender(self.items, self.neighbours, ItemIndex(self.items), self.view, self.config)
+        index = ItemIndex(self.items, precision=self.precision)
+        self.recommender = Recommender(self.items, self.neighbours, index, self.view, self.config)
         self.recommender.follow()
         self.ranker = RankerLearner(self.recommender.weights.copy(), self.learning)
         self.teacher = Teacher(self.recommender, self.learning)

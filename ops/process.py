@@ -32,6 +32,7 @@ from models.encode_queue import EncodeQueue
 from models.encoder import Encoder
 from models.index import ItemIndex
 from models.items import ItemStore
+from models.kernels import faster_precision
 from models.layer_view import LayerView
 from models.layers import LayerLearner
 from models.neighbours import Neighbours
@@ -254,7 +255,12 @@ class Process:
         recommender = Recommender(
             items,
             Neighbours(items),
-            ItemIndex(items, exact_below=settings.index_exact_below, kind=settings.index),
+            ItemIndex(
+                items,
+                exact_below=settings.index_exact_below,
+                kind=settings.index,
+                precision=self.encoder.precision if self.encoder.device == "cpu" else faster_precision(),
+            ),
             LayerView(items),
             settings.ranking,
         )

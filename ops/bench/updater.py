@@ -79,7 +79,8 @@ def prepared(data: str, learn: int = LEARN) -> tuple[System, list[Click]]:
     source = dataset(data)
     clicks = list(source.clicks(2 * learn))
     learn = min(learn, len(clicks) // 2)
-    system = System(catalogue.of(source, Encoder.load()))
+    encoder = Encoder.load()
+    system = System(catalogue.of(source, encoder), precision=encoder.precision)
     for start in range(0, learn, BLOCK):
         system.learn(clicks[start : min(start + BLOCK, learn)], start)
     return system, clicks[learn:]

@@ -136,3 +136,27 @@ def test_a_small_change_does_not_rebuild() -> None:
     items.recentre()
     index.sync()
     assert index.builds == 1
+
+
+def test_the_product_in_bf16_is_the_exact_one_but_for_rounding_and_follows_the_catalogue() -> None:
+    items, exact = filled()
+    half = ItemIndex(items, precision="bf16")
+
+    def agrees() -> None:
+        items.recentre()
+        items.changed.add(0)  # the other index has emptied it
+        exact.sync()
+        items.changed.update(range(len(items)))
+        half.sync()
+        users = items.centred(np.arange(0, len(items), 97)).copy()
+        assert exact.scores(users) == pytest.approx(half.scores(users), abs=0.01)
+
+    agrees()
+    version = items.mean_version
+    for i, vector in enumerate(vectors(2_000, seed=3)):  # replaced, added, and so many that the mean moves
+        put(items, f"i{2_900 + i}", vector)
+    agrees()
+    assert items.mean_version > version
+    put(items, "i7", -vectors(1, seed=4)[0])  # one alone: the mean stays
+    agrees()
+    assert recall(items, half) > 0.9

@@ -1,0 +1,53 @@
+"""The product of users with all items, in bf16 where the processor multiplies it quicker than fp32.
+
+Kept are the *centred* unit vectors, so that what is rounded is the cosine itself (to 2⁻⁹ of its size) and not the large
+raw product that it would be the small difference of.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.items import ItemStore
+
+_SLICE: Final = 4_096  # items centred at a time: 6 MB of working memory
+
+
+class HalfProduct:
+    """The items' centred vectors in bf16.
+
+    Parameters
+    ----------
+    items
+        The catalogue; :meth:`follow` is told its changed rows.
+    """
+
+    def __init__(self, items: ItemStore) -> None:
+        self.items = items
+        self._vectors = torch.zeros((0, items.dimension), dtype=torch.bfloat16)
+        self._mean_version = -1
+
+    def follow(self, changed: NDArray[np.int64]) -> None:
+        """Take in these rows; all rows where the catalogue's mean has moved."""
+        n, held = len(self.items), len(self._vectors)
+        if n > held:
+            grown = torch.zeros((max(1_024, 2 * n), self.items.dimension), dtype=torch.bfloat16)
+            grown[:held] = self._vectors
+            self._vectors = grown
+        if self._mean_version != self.items.mean_version:
+            self._mean_version = self.items.mean_version
+            changed = np.arange(n)
+        for start in range(0, len(changed), _SLICE):
+            rows = changed[start : start + _SLICE]
+            self._vectors[torch.from_numpy(rows)] = torch.from_numpy(self.items.centred(rows)).bfloat16()
+
+    def cosines(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Cosine of every item with each centred vector, float32 [b, n]; 0 for an item without a vector."""
+        with torch.inference_mode():
+            users = torch.from_numpy(np.ascontiguousarray(vectors)).bfloat16()
+            cosines: NDArray[np.float32] = (users @ self._vectors[: len(self.items)].T).float().numpy()
+        return cosines
