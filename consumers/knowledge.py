@@ -35,9 +35,8 @@ class Knowledge:
         self._model = model
         self._told = False
         self._next = 0.0
-        self._tables = open_tables(
-            {topics.vectors: self._item, topics.layers: self._layer, topics.neighbours: self._neighbour}
-        )
+        self._vectors = open_tables({topics.vectors: self._item})
+        self._tables = open_tables({topics.layers: self._layer, topics.neighbours: self._neighbour})
 
     def catch_up(self, timeout_s: float) -> None:
         """Read the tables to their ends; blocks.
@@ -46,6 +45,7 @@ class Knowledge:
         ------
         CatchUpTimeout
         """
+        self._vectors.catch_up(timeout_s)  # first: the others mention items, and those that there are have a row
         self._tables.catch_up(timeout_s)
         self._recommender.follow()
 
@@ -53,10 +53,12 @@ class Knowledge:
         """Read what is new, if the last look is some time ago. ``now`` is monotonic, s."""
         if now >= self._next:
             self._next = now + _EVERY_S
+            self._vectors.poll()
             self._tables.poll()
 
     def close(self) -> None:
         """Stop reading."""
+        self._vectors.close()
         self._tables.close()
 
     def _item(self, record: Record) -> None:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from consumers.diversion import Diversion
 from consumers.metrics import Metrics
 from consumers.stage import Work
 from consumers.tables import OpenTables
-from models.errors import StrataError
+from models.errors import InvalidEvent, StrataError
 from models.layers import LayerLearner
 from models.records import Checkpoint, ItemVector, ProfileRecord, decode, encode, from_half
 from producers.publisher import Message
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 
 STATE = b"state"
 """Key of the learner's checkpoint on the topic ``layers``."""
+_ROUNDING: Final = 0.01
+"""How far the length of a vector of halves may be from 1."""
+
 TREE = b"tree"
 """Key of basis and centres."""
 
@@ -139,12 +143,16 @@ class LayersRole:
         """What a profile has to teach: its new clicks, without those that came too fast, and its vector."""
         size = len(profile.history)
         damped = {size - 1 - back for back in profile.damped}
-        rows = [
-            self._items.row(profile.history[at].item_id)
+        clicked = (
+            self._items.mention(profile.history[at].item_id)
             for at in range(max(0, size - profile.fresh), size)
             if at not in damped
-        ]
+        )
+        rows = [row for row in clicked if row != self._items.nowhere]
         vector = from_half(profile.vector)
+        length = float(np.linalg.norm(vector))  # one that is not finite is refused by the learner, which counts it
+        if len(vector) == self._items.dimension and abs(length - 1) >= _ROUNDING:
+            raise InvalidEvent("vector: not of unit length", "validate")  # one such would drag a centre away
         # none yet, or another model's, or of a click that came too fast; the other clicks count all the same
         if len(vector) != self._items.dimension or 0 in profile.damped:
             vector = self._nothing
@@ -171,6 +179,7 @@ class LayersRole:
             messages.append(Message(topic, STATE, encode(Checkpoint(self._offsets, self._learner.state()))))
             self._changed = False
         self._report()
+        self._metrics.undescribed.labels("layers").set(self._items.undescribed)
         return Work(messages + self._diversion.take()) if messages or self._diversion else None
 
     def _report(self) -> None:

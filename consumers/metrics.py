@@ -158,6 +158,11 @@ class Metrics:
         self.layer_reseeds = counter("layer_reseeds_total", "Centres that were dead and moved.")
 
         # catalogue and neighbours
+        self.undescribed = gauge(
+            "undescribed_items",
+            "Items that a role knows by their clicks alone, up to STRATA_UNDESCRIBED_ITEMS.",
+            "role",
+        )
         self.items = counter(
             "catalogue_items_total",
             "Items worked on; outcome: encoded, unchanged, given (a vector of its own), withdrawn, failed.",

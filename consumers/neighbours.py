@@ -47,7 +47,7 @@ class NeighboursRole:
     neighbours
         What is learned.
     open_tables
-        Makes the reader of ``neighbours`` for the restart.
+        Makes the reader of ``vectors``, and of ``neighbours`` for the restart.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class NeighboursRole:
         self._neighbours = neighbours
         self._items = neighbours.items
         self._open_tables = open_tables
+        self._vectors = open_tables({topics.vectors: self._described})
         self._topics = topics
         self._diversion = diversion
         self._metrics = metrics
@@ -72,8 +73,16 @@ class NeighboursRole:
         self._dirty: dict[int, Offsets] = {}  # row → the offsets before it changed, oldest first
         self._next_publish = 0.0
 
+    def _described(self, record: Record) -> None:
+        if record.key and record.value is not None:
+            self._items.describe(record.key.decode(errors="replace"))
+
     def assigned(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
-        """Read the published rows back, and say where the table was last complete."""
+        """Read the published rows back, and say where the table was last complete.
+
+        First, from ``vectors``, which items there are: those always have a row.
+        """
+        self._vectors.catch_up()
         complete: Offsets = {}
         known: dict[tuple[tuple[int, int], ...], Offsets] = {}  # thousands of rows share a few offsets
 
@@ -81,7 +90,7 @@ class NeighboursRole:
             item_id = (record.key or b"").decode(errors="replace")
             row = None if record.value is None else decode(record.value, NeighbourRow)
             number = self._neighbours.put(item_id, row)
-            if row is None:
+            if row is None or number == self._items.nowhere:
                 self._published.pop(number, None)
                 return
             self._published[number] = known.setdefault(tuple(row.offsets.items()), row.offsets)
@@ -121,7 +130,7 @@ class NeighboursRole:
     def _learn(self, record: Record, profile: ProfileRecord) -> None:
         if not profile.fresh:
             return
-        rows = [self._items.row(entry.item_id) for entry in profile.history[-profile.fresh - WINDOW :]]
+        rows = [self._items.mention(entry.item_id) for entry in profile.history[-profile.fresh - WINDOW :]]
         frozen: set[int] = set()
         if self._published:
             frozen = {r for r in rows if self._published.get(r, {}).get(record.partition, 0) > record.offset}
@@ -136,6 +145,8 @@ class NeighboursRole:
         if now < self._next_publish or not (self._dirty or self._diversion):
             return None
         self._next_publish = now + self._config.publish_s
+        self._vectors.poll()
+        self._metrics.undescribed.labels("neighbours").set(self._items.undescribed)
         # complete is said of the table before this publication: if it breaks off half-way, that is still true
         complete = next(iter(self._dirty.values()), self._offsets)
         rows = list(self._dirty)[: self._config.publish_rows]
@@ -171,6 +182,7 @@ class NeighboursRole:
 
     def close(self) -> None:
         """See :class:`~consumers.stage.Stage`."""
+        self._vectors.close()
 
 
 def _raise_to(offsets: Offsets, others: Mapping[int, int]) -> None:

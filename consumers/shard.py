@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from consumers.client import Record
+from models.errors import InvalidEvent
 from models.items import ItemStore
 from models.profile import Profile
 from models.records import ApplyMark, ProfileRecord, decode
 
 UserKey = tuple[int, str]
 """Partition and user: what a user is known by in a process that has several partitions."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -115,15 +119,23 @@ class Shard:
         profile = self._hot.get(user_id)
         if profile is None:
             stored = self._stored.get(user_id)
-            if stored is None:
-                profile = Profile(user_id)
-            else:
-                profile = Profile.restore(user_id, decode(stored, ProfileRecord), self._items)
+            profile = Profile(user_id) if stored is None else self._restored(user_id, stored)
             self._hot[user_id] = profile
             if len(self._hot) > self._hot_limit:
                 self._cool()
+        else:
+            profile.place(self._items)
         self._hot.move_to_end(user_id)
         return profile
+
+    def _restored(self, user_id: str, stored: bytes) -> Profile:
+        """The profile in a record. One that cannot be read is not the click's fault: its user starts fresh."""
+        try:
+            return Profile.restore(user_id, decode(stored, ProfileRecord), self._items)
+        except (InvalidEvent, ValueError, LookupError) as error:
+            log.error("updater: a profile of partition %d cannot be read and starts fresh: %s", self.partition, error)
+            applied = decode(stored, ApplyMark).applied
+            return Profile(user_id, applied=applied, encoded=applied)
 
     def stored(self, user_id: str, record: bytes) -> None:
         """A profile's record is about to be published: from now on it stands for the profile."""

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from consumers.client import Partition, Record
 from consumers.kafka_client import KafkaConsumerClient
 from consumers.metrics import Metrics
-from models.errors import InvalidEvent
+from models.errors import InvalidEvent, StrataError
 from producers.connection import Connection
 from producers.errors import CatchUpTimeout
 
@@ -27,8 +27,9 @@ class TableReader:
     """Feeds handlers from the partitions of topics, in assign mode: every record, then what comes.
 
     The handlers hold the table; a null value is a tombstone and reaches them like any record. A handler that raises
-    :class:`~models.errors.InvalidEvent` skips the record: the topic was written by something else, which is counted,
-    and logged once a topic (after a change of the model it is so of every item).
+    :class:`~models.errors.InvalidEvent`, or stumbles over arrays that do not fit, skips the record: the topic was
+    written by something else, which is counted, and logged once a topic (after a change of the model it is so of every
+    item). Strata's other errors go on to the caller.
 
     Parameters
     ----------
@@ -131,7 +132,9 @@ class TableReader:
         for record in records:
             try:
                 self._handlers[record.topic](record)
-            except InvalidEvent as error:
+            except Exception as error:
+                if isinstance(error, StrataError) and not isinstance(error, InvalidEvent):
+                    raise
                 if record.topic not in self._told:
                     self._told.add(record.topic)
                     log.warning(

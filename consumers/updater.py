@@ -168,6 +168,7 @@ class Updater:
             self._committed.setdefault(shard.partition, record.offset)
             shard.next_offset = record.offset + 1
         self._metrics.clicks.inc(len(taken))
+        self._metrics.undescribed.labels("updater").set(self._items.undescribed)
         self._offer()
         return len(taken)
 

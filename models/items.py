@@ -18,6 +18,14 @@ from models.records import ItemVector, from_half
 NEVER: Final = np.iinfo(np.int64).max
 """``expires_ms`` of an item that does not expire."""
 
+UNDESCRIBED: Final = 50_000
+"""Items that are known by their clicks alone, at most (some 4 KB each in the updater)."""
+
+_LONGEST: Final = 64
+"""Bytes of the id of such an item, at most: the layers' checkpoint holds tens of thousands of them in one record."""
+_NOWHERE: Final = ""
+"""Id of the row that stands for all that have none; no item can have it."""
+
 _FEW: Final = 32  # below so many vectors their mean is noise, and subtracting it would leave nothing
 
 
@@ -29,10 +37,15 @@ def item_hash(item_id: str) -> int:
 class ItemStore:
     """Items by row.
 
+    Anybody can click an id that no item has, so the rows of items that nobody has described are bounded: when they have
+    all been given, :meth:`mention` gives the one row :attr:`nowhere` in their place, until they are described.
+
     Parameters
     ----------
     dimension
         Length of an item vector.
+    most_undescribed
+        Rows for items that were mentioned and never described.
 
     Attributes
     ----------
@@ -48,12 +61,21 @@ class ItemStore:
     hashes : uint64 [capacity]
     centred_scale : float32 [capacity]
         1 / |v − mean|, 0 where not encoded.
+    described : bool [capacity]
+        Whether the item is, or was, in the catalogue.
+    undescribed : int
+        Rows of items that are not.
+    nowhere : int
+        The row of all items that have none of their own; -1 while there is room for all. It is never encoded.
     changed : set[int]
         Rows whose vector or availability changed since the index last looked; the index empties it.
     """
 
-    def __init__(self, dimension: int) -> None:
+    def __init__(self, dimension: int, most_undescribed: int = UNDESCRIBED) -> None:
         self.dimension = dimension
+        self.most_undescribed = most_undescribed
+        self.undescribed = 0
+        self.nowhere = -1
         self.ids: list[str] = []
         self.titles: list[str] = []
         self.categories: list[str] = []
@@ -79,6 +101,7 @@ class ItemStore:
             setattr(self, name, like)
 
         grown("vectors", np.zeros((capacity, self.dimension), np.float32))
+        grown("described", np.zeros(capacity, np.bool_))
         grown("encoded", np.zeros(capacity, np.bool_))
         grown("available", np.zeros(capacity, np.bool_))
         grown("expires_ms", np.full(capacity, NEVER, np.int64))
@@ -86,6 +109,7 @@ class ItemStore:
         grown("centred_scale", np.zeros(capacity, np.float32))
 
     vectors: NDArray[np.float32]
+    described: NDArray[np.bool_]
     encoded: NDArray[np.bool_]
     available: NDArray[np.bool_]
     expires_ms: NDArray[np.int64]
@@ -96,10 +120,35 @@ class ItemStore:
         """The item's row, or -1 where it was never mentioned."""
         return self._rows.get(item_id, -1)
 
+    def mention(self, item_id: str) -> int:
+        """The item's row, given now if there is room for one that nobody has described; else ``nowhere``."""
+        row = self._rows.get(item_id)
+        if row is not None and item_id:
+            return row
+        if item_id and self.undescribed < self.most_undescribed and len(item_id.encode()) <= _LONGEST:
+            return self.row(item_id)
+        if self.nowhere < 0:
+            self.nowhere = self.row(_NOWHERE)
+            self.undescribed -= 1
+        return self.nowhere
+
+    def hash_of(self, item_id: str) -> int:
+        """:func:`item_hash`, looked up where the item has a row."""
+        row = self._rows.get(item_id)
+        return item_hash(item_id) if row is None else int(self.hashes[row])
+
+    def describe(self, item_id: str) -> int:
+        """The item is in the catalogue: its row, given now if it has none."""
+        row = self.row(item_id)
+        self.undescribed -= not self.described[row]
+        self.described[row] = True
+        return row
+
     def row(self, item_id: str) -> int:
-        """The item's row, given now if it has none."""
+        """The item's row, given now if it has none, whether or not there is room."""
         row = self._rows.get(item_id)
         if row is None:
+            self.undescribed += 1
             row = self._rows[item_id] = len(self.ids)
             if row == len(self.hashes):
                 self._allocate(2 * row)
@@ -126,7 +175,7 @@ class ItemStore:
                 f"the vector of item {item_id!r} has {len(vector)} numbers, the model {self.dimension}: it was written "
                 "with another model; the catalogue role encodes it again"
             )
-        row = self.row(item_id)
+        row = self.describe(item_id)
         if not (self.encoded[row] and np.array_equal(self.vectors[row], vector)):
             self.vectors[row] = vector
             self.encoded[row] = True

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.centres import distances, route
+from models.errors import InvalidEvent
 from models.items import ItemStore
 from models.layer_membership import Membership, nobody, soft
 from models.popularity import HALF_LIVES
@@ -60,11 +61,19 @@ class LayerView:
         return self._basis is not None
 
     def put_tree(self, tree: LayerTree) -> None:
-        """Take in the record ``tree``."""
+        """Take in the record ``tree``; whole, or not at all.
+
+        Raises
+        ------
+        InvalidEvent, ValueError
+            If its arrays do not fit together.
+        """
         r, d = tree.dimensions
-        self._basis = np.frombuffer(tree.basis, "<f4").reshape(r, d)
-        self._coarse = np.frombuffer(tree.coarse, "<f4").reshape(-1, r)
-        self._fine = np.frombuffer(tree.fine, "<f4").reshape(-1, r)
+        basis = np.frombuffer(tree.basis, "<f4").reshape(r, d)
+        coarse, fine = (np.frombuffer(centres, "<f4").reshape(-1, r) for centres in (tree.coarse, tree.fine))
+        if d != self.items.dimension or not len(coarse) or len(fine) % len(coarse):
+            raise InvalidEvent(f"layers: {len(fine)} fine centres under {len(coarse)}, in {d} dimensions")
+        self._basis, self._coarse, self._fine = basis, coarse, fine
         self._spread = max(tree.spread, 1e-9)
         width = len(self._fine) // len(self._coarse)
         self._ids = [f"{leaf // width}.{leaf % width}" for leaf in range(len(self._fine))]
@@ -73,8 +82,11 @@ class LayerView:
 
     def put_layer(self, info: LayerInfo) -> None:
         """Take in a record ``layer/<id>``."""
-        rows = np.fromiter(map(self.items.row, info.items), np.int64, len(info.items))
+        rows = np.fromiter(map(self.items.mention, info.items), np.int64, len(info.items))
         counts = np.frombuffer(info.counts, "<f4").reshape(len(rows), len(info.half_lives))
+        if self.items.nowhere >= 0:
+            placed = rows != self.items.nowhere
+            rows, counts = rows[placed], counts[placed]
         self._layers[info.id] = _Layer(info.epoch, info.label, info.size, rows, counts, info.totals, info.half_lives)
         if info.id == "root":
             self._dense.clear()

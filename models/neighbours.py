@@ -81,7 +81,7 @@ class Neighbours:
             setattr(self, name, new)
 
     def learn(self, row: int, history: Sequence[int], frozen: Collection[int] = ()) -> None:
-        """Take in a click.
+        """Take in a click. What has no row of its own (:attr:`~models.items.ItemStore.nowhere`) teaches nothing.
 
         Parameters
         ----------
@@ -93,13 +93,16 @@ class Neighbours:
             Rows that contain this click already and stay as they are (after a restart).
         """
         self.grow()
+        nowhere = self.items.nowhere
+        if row == nowhere:
+            return
         self.version += 1
         if row not in frozen:
             self.counts[row] += 1
             self._dirty.add(row)
         gains: dict[int, float] = {}
         for lag, other in zip(_LAG.tolist(), history, strict=False):
-            if other != row:  # a repeat says nothing about two items
+            if other not in (row, nowhere):  # a repeat says nothing about two items
                 gains[other] = gains.get(other, 0.0) + lag
         if not gains:
             return
@@ -182,12 +185,17 @@ class Neighbours:
     def put(self, item_id: str, record: NeighbourRow | None) -> int:
         """Take in a published row (None: its item was withdrawn, the row is emptied) and return its number.
 
+        Nothing is taken in of an item that has no row of its own, and ``nowhere`` returned.
+
         Raises
         ------
         InvalidEvent
             If the record's weights are not one finite number for each of its items.
         """
-        row = self.items.row(item_id)
+        row = self.items.mention(item_id)
+        if row == self.items.nowhere:
+            self.grow()
+            return row
         self.version += 1
         if record is None:
             self.grow()
@@ -195,9 +203,12 @@ class Neighbours:
             self.ids[row], self.weights[row] = 0, 0
             return row
         weights = np.frombuffer(record.weights, "<f4")[: self.width]
-        others = [self.items.row(other) for other in record.items[: self.width]]
+        others = np.fromiter(map(self.items.mention, record.items[: self.width]), np.int64)
         if len(weights) != len(others) or not np.isfinite(weights).all():
             raise InvalidEvent(f"neighbours: {len(weights)} weights for {len(others)} items, or not all are finite")
+        if self.items.nowhere >= 0:
+            placed = others != self.items.nowhere
+            others, weights = others[placed], weights[placed]
         self.grow()
         size = len(others)
         self.counts[row], self.sizes[row] = record.count, size

@@ -42,8 +42,9 @@ class Profile:
         Offset of the last click applied, -1 before the first.
     encoded
         Offset of the last click that ``vector`` has seen through BERT.
-    rows, times, events, event_hashes
-        The last clicks, oldest first: item row, ms since the epoch, kind, hash of the event id (0 without one).
+    rows, names, times, events, event_hashes
+        The last clicks, oldest first: item row (``nowhere`` for an item that has none), its id, ms since the epoch,
+        kind, hash of the event id (0 without one).
     fresh
         How many clicks at the end of the history are newer than the last published record.
     seen
@@ -62,6 +63,7 @@ class Profile:
     clicks: int = 0
     fresh: int = 0
     rows: list[int] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
     times: list[int] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
     event_hashes: list[int] = field(default_factory=list)
@@ -83,8 +85,7 @@ class Profile:
             if current:
                 self.encoded = offset  # the history is as BERT knows it
             return False
-        row = items.row(click.item_id)
-        key = int(items.hashes[row])
+        key = items.hash_of(click.item_id)
         self.seen.pop(key, None)
         self.seen[key] = (click.ts // 1000, click.event)
         if len(self.seen) > limits.seen:
@@ -95,18 +96,25 @@ class Profile:
             return True
         self.clicks += 1
         self.fresh = min(self.fresh + 1, limits.history)
+        row = items.mention(click.item_id)
         self.rows.append(row)
+        self.names.append(click.item_id if row == items.nowhere else items.ids[row])
         self.times.append(click.ts)
         self.events.append(click.event)
         self.event_hashes.append(mark)
         if len(self.rows) > limits.history:
-            del self.rows[0], self.times[0], self.events[0], self.event_hashes[0]
+            del self.rows[0], self.names[0], self.times[0], self.events[0], self.event_hashes[0]
         self.paced, teaches = limits.pace.take(self.paced, click.ts)
         if not teaches:
             oldest = self.clicks - len(self.rows)
             self.damped = [number for number in self.damped if number > oldest]
             self.damped.append(self.clicks)
         return True
+
+    def place(self, items: ItemStore) -> None:
+        """Look again for the rows of items that had none: they may have been described in the meantime."""
+        if items.nowhere in self.rows:
+            self.rows = [items.mention(name) for name in self.names]
 
     @property
     def last_ms(self) -> int:
@@ -121,13 +129,13 @@ class Profile:
         """
         kept = [i for i, ts in enumerate(self.times) if ts > until]
         self.fresh = sum(i >= len(self.times) - self.fresh for i in kept)
-        for name in ("rows", "times", "events", "event_hashes"):
-            values = getattr(self, name)
-            setattr(self, name, [values[i] for i in kept])
+        for column in ("rows", "names", "times", "events", "event_hashes"):
+            values = getattr(self, column)
+            setattr(self, column, [values[i] for i in kept])
         self.seen = {item: seen for item, seen in self.seen.items() if seen[0] * 1000 > until}
-        for row, ts, event in zip(self.rows, self.times, self.events, strict=True):
+        for name, ts, event in zip(self.names, self.times, self.events, strict=True):
             # seen within the very second of the erasure, but after it: the clicks know it to the millisecond
-            self.seen.setdefault(int(items.hashes[row]), (ts // 1000, event))
+            self.seen.setdefault(items.hash_of(name), (ts // 1000, event))
         self.clicks = len(kept)
         self.encoded, self.vector, self.layer = -1, None, ""
         self.erased, self.paced, self.damped = until, 0, []
@@ -146,7 +154,6 @@ class Profile:
                 seen["event"] = [places[event] for event in events]
             else:
                 seen["event"] = 0
-        named = map(items.ids.__getitem__, self.rows)
         return encode(
             ProfileRecord(
                 applied=self.applied,
@@ -156,7 +163,7 @@ class Profile:
                 # a plain tuple is written as the struct is, and made three times as fast
                 history=cast(
                     "tuple[HistoryEntry, ...]",
-                    tuple(zip(named, self.times, self.events, self.event_hashes, strict=True)),
+                    tuple(zip(self.names, self.times, self.events, self.event_hashes, strict=True)),
                 ),
                 seen=seen.tobytes(),
                 events=kinds,
@@ -180,7 +187,8 @@ class Profile:
             applied=record.applied,
             encoded=record.encoded,
             clicks=record.clicks,
-            rows=[items.row(entry.item_id) for entry in history],
+            rows=[items.mention(entry.item_id) for entry in history],
+            names=[entry.item_id for entry in history],
             times=[entry.ts for entry in history],
             events=[entry.event for entry in history],
             event_hashes=[entry.event_hash for entry in history],

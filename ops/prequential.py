@@ -310,6 +310,7 @@ def _copy(profile: Profile) -> Profile:
         applied=profile.applied,
         clicks=profile.clicks,
         rows=profile.rows.copy(),
+        names=profile.names.copy(),
         times=profile.times.copy(),
         events=profile.events.copy(),
         event_hashes=profile.event_hashes.copy(),

@@ -251,7 +251,7 @@ class Process:
         outlet = self._queue.outlet(
             "users", capacity=self._outlet_capacity(), share=1 - settings.catalogue_share, on_ready=wake.set
         )
-        items = ItemStore(self.encoder.dimension)
+        items = ItemStore(self.encoder.dimension, settings.undescribed_items)
         recommender = Recommender(
             items,
             Neighbours(items),
@@ -286,7 +286,7 @@ class Process:
     def _neighbours(self) -> Loop:
         consumer = self._assigned_to("neighbours", self.settings.topics.profiles)
         stage = NeighboursRole(
-            Neighbours(ItemStore(0)),
+            Neighbours(ItemStore(0, self.settings.undescribed_items)),
             self._tables("neighbours"),
             self.settings.topics,
             self._diversion("neighbours"),
@@ -301,7 +301,9 @@ class Process:
         dimension = int(json.loads((files.path / "config.json").read_text())["hidden_size"])
         consumer = self._assigned_to("layers", self.settings.topics.profiles)
         stage = LayersRole(
-            LayerLearner(ItemStore(dimension), files.name, self.settings.layer_settings),
+            LayerLearner(
+                ItemStore(dimension, self.settings.undescribed_items), files.name, self.settings.layer_settings
+            ),
             self._tables("layers"),
             self.settings.topics,
             self._diversion("layers"),

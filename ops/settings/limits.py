@@ -24,6 +24,9 @@ class LimitSettings(BaseSettings):
     description_length: PositiveInt = Field(20_000, description="Longest description of an item, characters")
     label_length: PositiveInt = Field(256, description="Longest category, tag or safety label, characters")
     labels: PositiveInt = Field(64, description="Tags of an item at most, and safety labels")
+    undescribed_items: PositiveInt = Field(
+        50_000, description="Items of which only clicks are known, at most; beyond it, their clicks teach nothing"
+    )
     poll_records: PositiveInt = Field(500, description="Messages that a role takes at a time")
     batch: PositiveInt = Field(256, description="Lists that are made and published at a time")
     in_flight_mb: PositiveFloat = Field(

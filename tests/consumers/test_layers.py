@@ -142,11 +142,12 @@ def test_what_is_no_profile_is_diverted_and_an_erased_one_skipped(
 ) -> None:
     life = Life(stream, names, diversion, metrics)
     another_model, nan = profile(half(np.ones(3)), "i1"), profile(half(np.full(D, np.nan)), "i1")
-    values = [b"nonsense", None, another_model, nan]
+    long = profile(half(np.full(D, 100.0)), "i1")
+    values = [b"nonsense", None, another_model, nan, long]
     records = [Record(names.profiles, 0, i, 0, b"u", value) for i, value in enumerate(values)]
-    assert life.role.submit(records) == 4
+    assert life.role.submit(records) == 5
     assert life.learner.refused == 1
     assert life.learner.clicks == 2, "a click counts whatever became of its vector"
     work = life.role.poll(200.0)
     assert work is not None
-    assert [m.value for m in by_topic(list(work.messages), names.dead_letters)] == [b"nonsense"]
+    assert [m.value for m in by_topic(list(work.messages), names.dead_letters)] == [b"nonsense", long]

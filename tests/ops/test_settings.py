@@ -276,6 +276,7 @@ REACHES: dict[str, Reach] = {
     "description_length": ({"description_length": 9}, lambda s: s.limits.description_length, 9),
     "label_length": ({"label_length": 9}, lambda s: s.limits.label_length, 9),
     "labels": ({"labels": 9}, lambda s: s.limits.labels, 9),
+    "undescribed_items": ({"undescribed_items": 9}, lambda s: s.undescribed_items, 9),
     "poll_records": ({"poll_records": 9}, lambda s: s.loop.max_records, 9),
     "batch": ({"batch": 9}, lambda s: s.updater.batch_users, 9),
     "in_flight_mb": ({"in_flight_mb": 9}, lambda s: s.updater.in_flight_bytes, 9_000_000),
