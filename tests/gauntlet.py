@@ -37,7 +37,7 @@ from ops.broker import EmbeddedBroker
 from producers.publisher import Message
 from producers.topics import Topics
 
-PATIENCE = 30
+PATIENCE = 300
 
 SETTINGS = {
     "list_length": 3,  # lists are not what is tried here, and a broker in memory keeps them all

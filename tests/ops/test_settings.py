@@ -276,7 +276,6 @@ REACHES: dict[str, Reach] = {
     "description_length": ({"description_length": 9}, lambda s: s.limits.description_length, 9),
     "label_length": ({"label_length": 9}, lambda s: s.limits.label_length, 9),
     "labels": ({"labels": 9}, lambda s: s.limits.labels, 9),
-    "undescribed_items": ({"undescribed_items": 9}, lambda s: s.undescribed_items, 9),
     "poll_records": ({"poll_records": 9}, lambda s: s.loop.max_records, 9),
     "batch": ({"batch": 9}, lambda s: s.updater.batch_users, 9),
     "in_flight_mb": ({"in_flight_mb": 9}, lambda s: s.updater.in_flight_bytes, 9_000_000),
@@ -300,6 +299,7 @@ IN_THE_PROCESS = {
     "catalogue_share": 0.125,
     "index": "hnsw",
     "index_exact_below": 5,
+    "undescribed_items": 66,
 }
 """What a process hands on itself: see the test below."""
 
@@ -340,8 +340,8 @@ class Stand:
 
 def test_a_setting_of_the_process_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     noted: dict[str, Any] = {}
-    for name in ("EncodeQueue", "Encoder", "ItemIndex", "KafkaConsumerClient", "Probes", "Publisher", "Recommender",
-                 "Updater", "Catalogue", "Loop"):  # fmt: skip
+    for name in ("EncodeQueue", "Encoder", "ItemIndex", "ItemStore", "KafkaConsumerClient", "Probes", "Publisher",
+                 "Recommender", "Updater", "Catalogue", "Loop"):  # fmt: skip
         monkeypatch.setattr(process_module, name, Stand(name, noted))
     monkeypatch.setattr(process_module.Encoder, "load", Stand("load", noted), raising=False)
     monkeypatch.setattr("producers.topics.Topics.ensure", Stand("ensure", noted))
@@ -359,4 +359,5 @@ def test_a_setting_of_the_process_is_handed_on(monkeypatch: pytest.MonkeyPatch) 
     assert noted["ensure"][0][1] == {"create": False}
     outlets = {args[0]: (given["capacity"], given["share"]) for args, given in noted["EncodeQueue.outlet"]}
     assert outlets == {"items": (77, 0.125), "users": (77, 0.875)}
-    assert noted["ItemIndex"][0][1] == {"exact_below": 5, "kind": "hnsw"}
+    assert noted["ItemStore"] == [((4, 66), {})]
+    assert noted["ItemIndex"][0][1] == {"exact_below": 5, "kind": "hnsw", "precision": "fp32"}
