@@ -62,6 +62,10 @@ class ApacheKafka:
         More of them, with the same fields to fill in; they win over those above.
     format_options, options
         More arguments for the format of the storage, and more options for Java.
+    ports
+        For clients and for the controllers; free ones where not given.
+    heap
+        Java's options for its heap; the start script's default where not given.
     """
 
     def __init__(
@@ -71,12 +75,14 @@ class ApacheKafka:
         properties: str = "",
         format_options: Sequence[str] = (),
         options: str = "",
+        ports: tuple[int, int] | None = None,
+        heap: str = "",
     ) -> None:
         folder = home()
         assert folder is not None
         self._bin = folder / "bin"
         self._folder = tempfile.TemporaryDirectory(prefix="strata-kafka-")
-        self.port, controller = free_ports(2)
+        self.port, controller = ports or free_ports(2)
         self.advertised = advertised or self.port
         self._properties = Path(self._folder.name) / "server.properties"
         text = (PROPERTIES + properties).format(
@@ -85,6 +91,8 @@ class ApacheKafka:
         self._properties.write_text(text)
         self._format_options = list(format_options)
         self._environment = os.environ | ({"KAFKA_OPTS": options} if options else {})
+        if heap:
+            self._environment |= {"KAFKA_HEAP_OPTS": heap}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

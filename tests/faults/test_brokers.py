@@ -10,6 +10,9 @@ import pytest
 from apache_kafka import ApacheKafka, home
 from bookshop import Bookshop, value, wait_for
 from invariant import check
+from kafka import KafkaAdminClient
+from kafka_cluster import KafkaCluster
+from load import Load
 from mortal_worker import Worker
 from slow_proxy import SlowProxy
 
@@ -18,7 +21,7 @@ from producers.rebuild import rebuild
 from producers.topics import Topics
 
 Start = Callable[..., Worker]
-OpenShop = Callable[[ApacheKafka], Bookshop]
+OpenShop = Callable[[ApacheKafka | KafkaCluster], Bookshop]
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 USERS = [f"reader-{n}" for n in range(30)]
@@ -32,10 +35,10 @@ def done(shop: Bookshop) -> bool:
 
 
 @pytest.fixture
-def open_shop(topics: Topics, tiny: str, stock: Callable[[Bookshop], None]) -> Callable[[ApacheKafka], Bookshop]:
+def open_shop(topics: Topics, tiny: str, stock: Callable[[Bookshop], None]) -> OpenShop:
     """Opens a stocked shop on a node, exactly once."""
 
-    def opened(node: ApacheKafka) -> Bookshop:
+    def opened(node: ApacheKafka | KafkaCluster) -> Bookshop:
         shop = Bookshop(
             node.connection, topics, model=tiny, delivery="exactly-once", threads=1, deadline_ms=60_000,
             transaction_timeout_s=5,
@@ -77,8 +80,6 @@ def test_an_empty_broker_under_old_offsets_stops_the_worker_and_a_rebuild_starts
     node: ApacheKafka, topics: Topics, open_shop: OpenShop
 ) -> None:
     """The tail is lost: profiles and offsets tell of clicks that the log does not have."""
-    from kafka import KafkaAdminClient
-
     shop = open_shop(node)
     shop.readers(USERS, 5)
     with shop.running(["updater"]):
@@ -123,3 +124,66 @@ def test_a_slow_broker_costs_time_and_nothing_else(open_shop: OpenShop) -> None:
             shop.publisher.close()
         finally:
             node.close()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[KafkaCluster]:
+    """Three nodes, replication 3, min.insync.replicas 2."""
+    if home() is None:
+        pytest.skip("Apache Kafka with three nodes: KAFKA_HOME names no distribution")
+    with KafkaCluster() as cluster:
+        yield cluster
+
+
+def leads(shop: Bookshop) -> int:
+    """The node that leads a partition of clicks; -1: none does at the moment."""
+    admin = KafkaAdminClient(**shop.connection.client("test"))
+    try:
+        (topic,) = admin.describe_topics([shop.topics.clicks])
+        return int(next(p["leader_id"] for p in topic["partitions"] if p["partition_index"] == 0))
+    finally:
+        admin.close()
+
+
+def coordinates(shop: Bookshop) -> int:
+    """The node that coordinates the group, and so keeps its offsets."""
+    admin = KafkaAdminClient(**shop.connection.client("test"))
+    try:
+        return int(admin._manager.run(admin._find_coordinator_id, shop.given["group"]))
+    finally:
+        admin.close()
+
+
+def in_sync(shop: Bookshop) -> bool:
+    """Whether every copy of every partition of the shop is up to date."""
+    admin = KafkaAdminClient(**shop.connection.client("test"))
+    try:
+        described = admin.describe_topics([spec.name for spec in shop.topics.specs()])
+        return all(len(p["isr_nodes"]) == 3 for topic in described for p in topic["partitions"])
+    finally:
+        admin.close()
+
+
+@pytest.mark.timeout(300)
+def test_of_three_brokers_one_after_the_other_is_killed_under_load_and_nothing_is_lost(
+    cluster: KafkaCluster, open_shop: OpenShop, start: Start
+) -> None:
+    """First the leader of a partition, then the coordinator of the group."""
+    shop = open_shop(cluster)
+    worker = start(shop)
+    shop.readers(USERS, 3)
+    wait_for(lambda: shop.lists(), "the first lists", 60)
+    with Load(shop, USERS) as load:
+        for victim in (leads, coordinates):
+            wait_for(lambda: in_sync(shop), "three copies of everything", 60)
+            number = victim(shop)
+            load.more(5)
+            cluster.nodes[number - 1].stop(signal.SIGKILL)
+            load.more(15)
+            assert victim(shop) not in (-1, number)
+            cluster.nodes[number - 1].start()
+    wait_for(lambda: done(shop), "everything committed", 90)
+    worker.stop()
+    outcome = check(shop, once=True)
+    assert outcome.clicks >= 15 * (2 * 20)
+    shop.publisher.close()

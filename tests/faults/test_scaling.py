@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 import time
 from collections.abc import Callable
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from bookshop import Bookshop, value, wait_for
 from invariant import check
+from load import Load
 from mortal_worker import Worker
 
 from models.events import Click
@@ -29,29 +29,6 @@ def done(shop: Bookshop) -> bool:
     return shop.committed() == shop.ends()
 
 
-class Load:
-    """Clicks without end, some hundred a second."""
-
-    def __init__(self, shop: Bookshop) -> None:
-        self._shop = shop
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        turn = 0
-        while not self._stop.wait(0.2):
-            self._shop.readers(USERS[turn % 2 :: 2], 1, seed=turn)
-            turn += 1
-
-    def __enter__(self) -> Load:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-
 @pytest.mark.parametrize("shop", [("kafka", "exactly-once"), ("kafka", "at-least-once")], indirect=True)
 @pytest.mark.parametrize("static", [False, True], ids=["dynamic", "static"])
 def test_one_worker_three_and_one_again_lose_nothing(shop: Bookshop, start: Start, static: bool) -> None:
@@ -61,7 +38,7 @@ def test_one_worker_three_and_one_again_lose_nothing(shop: Bookshop, start: Star
         name = {"instance": f"worker-{number}"} if static else {}
         return start(shop, **name)
 
-    with Load(shop):
+    with Load(shop, USERS):
         first = begin(0)
         first.await_said("updater: assigned")
         second, third = begin(1), begin(2)
