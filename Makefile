@@ -15,7 +15,7 @@ ifneq ($(wildcard ../shared/kafka/bin/kafka-server-start.sh),)
 export KAFKA_HOME ?= $(abspath ../shared/kafka)
 endif
 
-.PHONY: demo test lint audit bench hostile clean
+.PHONY: demo test lint audit bench hostile soak clean
 
 demo: $(VENV)/.demo
 	@exec $(BIN)/strata demo --seconds $(SECONDS)
@@ -40,6 +40,11 @@ bench: $(VENV)/.bench
 MESSAGES ?= 1000000
 hostile: $(VENV)/.test
 	$(BIN)/python tests/gauntlet.py $(MESSAGES)
+
+# clicks through real workers while everything is broken at random, compared with an oracle; SECONDS=… for how long
+soak: SECONDS = 600
+soak: $(VENV)/.test
+	$(BIN)/python tests/soak $(SECONDS) --report ops/bench/SOAK.md
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

@@ -236,12 +236,18 @@ class Updater:
                     break  # in order of arrival: the rest is younger
                 self._arrived.setdefault((number, user_id), Ready(shard, user_id))
 
+    def _adds_something(self, ready: Ready) -> bool:
+        """Whether a user who was served meanwhile needs another list: not for what BERT read of an older history (the
+        newest comes back, too), nor for what it could not read. So no source offset has two unencoded lists."""
+        return ready.vector is not None and ready.offset >= ready.shard.profile(ready.user_id).applied
+
     def poll(self, now: float) -> Work | None:
         """See :class:`~consumers.stage.Stage`."""
         self._knowledge.follow(now)
         self._drop(self._forgetting.follow(now, self._shards))
         for ready in self._reencoder.collect(self._shards):
-            self._arrived[ready.key] = ready
+            if ready.owed or self._adds_something(ready):
+                self._arrived[ready.key] = ready
         self._overdue(now)
         self._offer()
         if now < self._next_publish:

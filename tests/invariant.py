@@ -23,72 +23,108 @@ Where = tuple[int, int]
 
 @dataclass
 class Outcome:
-    """What was found, for a test that wants to know more than that it holds."""
+    """What was found.
+
+    Attributes
+    ----------
+    clicks, lists, letters
+        How many there are; of the dead letters each click's is counted once.
+    uncommitted
+        Partitions whose committed offset is not their end: (committed, end).
+    missing
+        Clicks below the committed offset with neither list nor dead letter.
+    disordered
+        Lists that came after a newer one of the same user.
+    repeated_lists, repeated_letters
+        Those that came again, beyond the first.
+    differences
+        Users whose stored profile is not the oracle's.
+    """
 
     clicks: int
     lists: int
     letters: int
+    uncommitted: dict[int, tuple[int, int]]
+    missing: list[Where]
+    disordered: list[str]
     repeated_lists: int
     repeated_letters: int
+    differences: list[str]
 
 
-def check(shop: Bookshop, *, once: bool, complete: bool = True) -> Outcome:
+def check(shop: Bookshop, *, once: bool) -> Outcome:
     """The master invariant.
 
     * Every click below the committed offset is in a list of its user, or in exactly one dead letter and in no profile.
     * The final profiles are those that the oracle makes of the same clicks.
     * ``once``: a reader of committed records sees each source offset of a user once (once more where BERT had no time
       at first), in order, and each dead letter once.
+    """
+    found = compare(shop)
+    assert not found.uncommitted, f"something was never committed: {found.uncommitted}"
+    if once:
+        assert not found.disordered, f"a list from before a newer one: {found.disordered}"
+        assert not found.repeated_lists, "source offsets that were seen twice"
+        assert not found.repeated_letters, "dead letters that came twice"
+    assert not found.missing, f"below the committed offset, and in no list or dead letter: {found.missing}"
+    assert not found.differences, f"not as the oracle has them: {found.differences}"
+    return found
+
+
+def compare(shop: Bookshop, bystanders: str | None = None) -> Outcome:
+    """What the topics hold against what the oracle makes of the clicks.
 
     Parameters
     ----------
-    complete
-        Everything must be committed. Otherwise only what is committed is looked at, and profiles not.
+    bystanders
+        Users whose ids begin with this have profiles of before, and never click.
     """
     clicks = shop.records(shop.topics.clicks)
-    committed = shop.committed()
+    committed, ends = shop.committed(), shop.ends()
     lists = shop.records(shop.topics.recommendations)
     letters = Counter(map(_origin, shop.records(shop.topics.dead_letters)))
-    if complete:
-        assert committed == shop.ends(), "something was never committed"
+    assert set(letters) <= {(r.partition, r.offset) for r in clicks}
 
     newest: dict[tuple[int, str], int] = defaultdict(lambda: -1)
     seen: Counter[tuple[int, str, int, bool]] = Counter()
+    disordered = []
     for record in lists:
         made = msgspec.json.decode(record.value or b"", type=Recommendation)
         user = (record.partition, made.user_id)
         assert made.source.partition == record.partition
-        if once:
-            assert made.source.offset >= newest[user], f"{user}: a list from before a newer one"
+        if made.source.offset < newest[user]:
+            disordered.append(f"{user} at {made.source.offset}")
         newest[user] = max(newest[user], made.source.offset)
         seen[(*user, made.source.offset, made.encoded)] += 1
-    repeated = {key: n for key, n in seen.items() if n > 1}
-    if once:
-        assert not repeated, f"source offsets that were seen twice: {repeated}"
-        assert set(letters.values()) <= {1}, f"dead letters that came twice: {letters}"
 
     expected, invalid = replay(clicks, shop, set(letters))
+    missing = []
     for record in clicks:
         where = (record.partition, record.offset)
-        if record.offset >= committed[record.partition]:
+        if record.offset >= committed[record.partition] or where in letters:
             continue
         if where in invalid:
-            assert letters[where] >= 1, f"{where} is below the committed offset, and has no dead letter"
-        elif where not in letters:
+            missing.append(where)
+        else:
             user = (record.partition, decode_click(record.value, record.headers).user_id)
-            assert newest[user] >= record.offset, f"{where} is below the committed offset, and in no list"
-    assert set(letters) <= {(r.partition, r.offset) for r in clicks}
+            if newest[user] < record.offset:
+                missing.append(where)
 
-    if complete:
-        stored = {
-            (r.partition, (r.key or b"").decode()): _plain(decode(r.value, ProfileRecord))
-            for r in shop.records(shop.topics.profiles)
-        }
-        assert stored.keys() == expected.keys()
-        for user, profile in expected.items():
-            assert stored[user] == profile, f"{user} is not as the oracle has him"
+    stored = {
+        (r.partition, user): _plain(decode(r.value, ProfileRecord))
+        for r in shop.records(shop.topics.profiles)
+        if not (user := (r.key or b"").decode()).startswith(bystanders or "\0")
+    }
     return Outcome(
-        len(clicks), len(lists), len(letters), sum(n - 1 for n in repeated.values()), letters.total() - len(letters)
+        clicks=len(clicks),
+        lists=len(lists),
+        letters=len(letters),
+        uncommitted={n: (committed[n], end) for n, end in ends.items() if committed[n] != end},
+        missing=missing,
+        disordered=disordered,
+        repeated_lists=sum(n - 1 for n in seen.values()),
+        repeated_letters=letters.total() - len(letters),
+        differences=[str(u) for u in stored.keys() | expected.keys() if stored.get(u) != expected.get(u)],
     )
 
 

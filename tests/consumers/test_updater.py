@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from fed_topics import TITLES, Clock, Topic, by_topic
+from numpy.typing import NDArray
 from updater_bench import Bench, fill, restarted
 
 from consumers.diversion import Diversion
@@ -17,7 +18,7 @@ from models.encoder import Encoder
 from models.events import Limits
 from models.profile import Profile
 from models.recommender import Recommender
-from models.records import ItemVector
+from models.records import ItemVector, Recommendation
 from producers.publisher import Message
 from producers.topics import Topics
 
@@ -112,6 +113,28 @@ def test_a_click_while_the_encoder_works_makes_the_list_twice(bench: Bench) -> N
     bench.encode()
     (profile,) = bench.profiles(bench.work())
     assert profile.encoded == profile.applied == 1
+
+
+def test_what_was_read_too_late_makes_no_second_list_of_the_same_clicks(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = bench.encoder.encode
+    served: list[Recommendation] = []
+
+    def slow(inputs: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
+        monkeypatch.setattr(bench.encoder, "encode", read)
+        bench.submit(bench.click("ann", "i1"))
+        bench.clock.now += 0.6
+        served.extend(bench.lists(bench.work()))
+        return read(inputs)
+
+    monkeypatch.setattr(bench.encoder, "encode", slow)
+    bench.submit(bench.click("ann", "i0"))
+    bench.queue.step()
+    served += bench.lists(bench.work())  # the history up to i0
+    bench.encode()
+    served += bench.lists(bench.work())
+    assert [(made.source.offset, made.encoded) for made in served] == [(1, False), (1, True)]
 
 
 def test_a_replayed_click_sends_the_same_list_and_changes_nothing(bench: Bench, diversion: Diversion) -> None:
