@@ -28,11 +28,17 @@ class Knowledge:
         Name of the encoder; vectors and layers of another model are told and left out.
     open_tables
         Makes the reader.
+
+    Attributes
+    ----------
+    foreign : set[str]
+        Items whose vectors are another model's: until the catalogue has encoded them again they are not on offer.
     """
 
     def __init__(self, recommender: Recommender, model: str, open_tables: OpenTables, topics: Topics) -> None:
         self._recommender = recommender
         self._model = model
+        self.foreign: set[str] = set()
         self._told = False
         self._next = 0.0
         self._vectors = open_tables({topics.vectors: self._item})
@@ -65,13 +71,16 @@ class Knowledge:
         item_id = _text(record.key)
         if record.value is None:
             self._recommender.items.withdraw(item_id)
+            self.foreign.discard(item_id)
             return
         vector = decode(record.value, ItemVector)
         try:
             if vector.model != self._model:
                 raise DimensionMismatch(f"vectors of {vector.model} do not fit those of {self._model}")
             self._recommender.items.put(item_id, vector)
+            self.foreign.discard(item_id)
         except DimensionMismatch as error:
+            self.foreign.add(item_id)
             if not self._told:
                 self._told = True
                 log.warning("updater: %s; the catalogue role encodes such items again", error)

@@ -33,6 +33,8 @@ class Ready:
     """Of the last click that ``vector`` contains."""
     same: bool = False
     """Nothing was added to his history: his vector stays as it is."""
+    struck: bool = False
+    """An item of his list is not on offer any more: the list is made again, and his profile stays as it is."""
 
     @property
     def key(self) -> UserKey:
@@ -102,7 +104,6 @@ class ListMaker:
         if made.record is not None:
             made.profile.fresh = 0
             shard.stored(user_id, made.record)
-        shard.served[user_id] = made.rows
         return shard.owed.pop(user_id, None)
 
     def _set_vectors(self, ready: Sequence[Ready], profiles: Sequence[Profile]) -> None:
@@ -135,7 +136,7 @@ class ListMaker:
         key = one.user_id.encode()
         messages = [Message(self._topics.recommendations, key, msgspec.json.encode(made), partition)]
         record = None
-        if owed is None or owed.changed:
+        if owed.changed if owed else not one.struck:
             record = profile.record(self._recommender.items, now_ms)
             messages.append(Message(self._topics.profiles, key, record, partition))
         published = one.shard.published(one.user_id)

@@ -25,6 +25,7 @@ def restore(
     profiles: str,
     items: ItemStore,
     hot: int,
+    list_length: int,
     metrics: Metrics,
     *,
     timeout_s: float,
@@ -34,7 +35,7 @@ def restore(
 
     Parameters
     ----------
-    hot
+    hot, list_length
         See :class:`~consumers.shard.Shard`.
     timeout_s
         How long that may take, s.
@@ -43,7 +44,7 @@ def restore(
     ------
     CatchUpTimeout
     """
-    shards = {number: Shard(number, items, hot) for number in sorted(numbers)}
+    shards = {number: Shard(number, items, hot, list_length) for number in sorted(numbers)}
 
     def take(record: Record) -> None:
         shards[record.partition].restore((record.key or b"").decode(errors="replace"), record.value)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from consumers.client import Record
 from models.errors import InvalidEvent
+from consumers.served import ServedLists
 from models.items import ItemStore
 from models.profile import Profile
 from models.records import ApplyMark, ProfileRecord, decode
@@ -63,6 +64,8 @@ class Shard:
         Of ``clicks``, and so of ``profiles`` and ``recommendations``.
     hot
         Profiles kept as objects at most, besides those that are owed a list.
+    list_length
+        Items in a list at most.
 
     Attributes
     ----------
@@ -70,17 +73,17 @@ class Shard:
         In the order of ``first``, so the first one bounds the commit.
     behind : dict[str, None]
         Users whose newest clicks BERT has not seen and who are not in ``owed``: encoded when there is room.
-    served : dict[str, tuple[int, ...]]
-        Item rows of the last list of each hot user: what a hit is counted against.
+    served : ServedLists
+        The newest published lists.
     next_offset : int | None
         Of the next click to read; None before the first.
     """
 
-    def __init__(self, partition: int, items: ItemStore, hot: int) -> None:
+    def __init__(self, partition: int, items: ItemStore, hot: int, list_length: int = 10) -> None:
         self.partition = partition
         self.owed: dict[str, Owed] = {}
         self.behind: dict[str, None] = {}
-        self.served: dict[str, tuple[int, ...]] = {}
+        self.served = ServedLists(list_length)
         self.next_offset: int | None = None
         self.applied = -1
         self._items = items
@@ -148,7 +151,6 @@ class Shard:
     def go_back(self, user_id: str, record: bytes | None) -> None:
         """What came after this record will never be published: the user is as he was then."""
         self._hot.pop(user_id, None)
-        self.served.pop(user_id, None)
         self.behind.pop(user_id, None)
         if record is None:
             self._stored.pop(user_id, None)
@@ -169,7 +171,7 @@ class Shard:
         self._hot.pop(user_id, None)
         self.owed.pop(user_id, None)
         self.behind.pop(user_id, None)
-        self.served.pop(user_id, None)
+        self.served.forget(user_id)
 
     def erase(self, user_id: str, until: int) -> bool:
         """Forget what a user did up to this moment, ms since the epoch; False if nothing is left of him."""
@@ -179,7 +181,6 @@ class Shard:
             return False
         # it stands for him from now on: a hot profile that nothing is owed to may be dropped at any time
         self._stored[user_id] = profile.record(self._items, until)
-        self.served.pop(user_id, None)
         return True
 
     def idle_since(self, user_id: str, moment: int) -> bool:
@@ -198,4 +199,3 @@ class Shard:
         for user_id in list(self._hot)[: max(1, self._hot_limit // 10)]:
             if user_id not in self.owed:  # what is owed is not in its record yet
                 del self._hot[user_id]
-                self.served.pop(user_id, None)

@@ -174,6 +174,10 @@ class TableReader:
                 )
             read += self.poll(0.05)
 
+    def caught_up(self) -> bool:
+        """Whether everything has been read up to where the logs ended when they were first looked at. Never blocks."""
+        return not self._remaining()[0]
+
     def _remaining(self) -> tuple[set[Partition], int, int]:
         waiting, done, total = set(), 0, 0
         for partition in self._partitions:

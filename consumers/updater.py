@@ -4,7 +4,7 @@
 
     submit   decode → apply to the profile → owe the user a list → hand his history to the encoder
     poll     what the encoder finished, and who has waited too long for it → user vector → layer, rank → Work
-             who is to be forgotten → tombstones
+             who is to be forgotten → tombstones; whose list holds what is not on offer any more → his list again
 
 A list never waits for the encoder beyond its deadline: then it is made from the cached item vectors (``encoded:
 false``) and made again when the encoder has room. An offset is committed once a published list contains its click.
@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
+from typing import Final
 
 from consumers.admission import Admission
 from consumers.client import Partition, Record
@@ -30,6 +31,7 @@ from consumers.reencoder import Reencoder
 from consumers.restoring import restore
 from consumers.shard import Owed, Shard, UserKey
 from consumers.stage import Work
+from consumers.striking import Striking
 from consumers.tables import OpenTables
 from consumers.updater_config import UpdaterConfig
 from models.encode_queue import Outlet
@@ -42,6 +44,9 @@ from producers.publisher import Message
 from producers.topics import Topics
 
 log = logging.getLogger(__name__)
+
+_STRUCK_ANYWAY: Final = 32
+"""Lists made again in a step however many others wait: a flood of clicks must not keep a withdrawn item in sight."""
 
 
 class Updater:
@@ -89,6 +94,7 @@ class Updater:
         self._shards: dict[int, Shard] = {}
         self._reencoder = Reencoder(encoder, outlet, recommender.items, config.encoded_clicks)
         self._knowledge = Knowledge(recommender, encoder.name, open_tables, topics)
+        self._striking = Striking(recommender, self._knowledge, open_tables, topics, metrics)
         self._erased = Erased(open_tables, topics.erasures, pseudonyms, config.limits, wall)
         self._forgetting = Forgetting(
             self._erased, topics, self._items, metrics, config.retention_s, config.atomic, wall
@@ -114,6 +120,7 @@ class Updater:
             self._topics.profiles,
             self._items,
             self._config.hot_profiles,
+            self._config.list_length,
             self._metrics,
             timeout_s=self._config.tables_timeout_s,
             clock=self._clock,
@@ -121,6 +128,7 @@ class Updater:
         concerned = self._forgetting.restored(fresh, self._shards)
         self._shards.update(fresh)
         self._drop(concerned)
+        self._striking.assigned(fresh)
         return {(self._topics.clicks, n): shard.applied + 1 for n, shard in fresh.items() if shard.applied >= 0}
 
     def revoked(self, partitions: Iterable[Partition]) -> None:
@@ -131,6 +139,7 @@ class Updater:
                 continue
             self._committed.pop(number, None)
             self._forgetting.forget_partition(number)
+            self._striking.forget_partition(number)
             self._reencoder.forget_partition(number)
             self._in_flight.forget(number)
             self._arrived = {key: ready for key, ready in self._arrived.items() if key[0] != number}
@@ -207,11 +216,11 @@ class Updater:
             self._arrived.setdefault(key, Ready(shard, user_id, same=True))
 
     def _count_hit(self, shard: Shard, click: Click) -> None:
-        served = shard.served.get(click.user_id)
-        if served is None or click.event in self._config.profile.negative_events:
+        hit = shard.served.holds(click.user_id, self._items.find(click.item_id))
+        if hit is None or click.event in self._config.profile.negative_events:
             return
         self._metrics.hit_attempts.labels(ARM).inc()
-        self._metrics.hits.labels(ARM).inc(self._items.find(click.item_id) in served)
+        self._metrics.hits.labels(ARM).inc(hit)
 
     # -- lists --------------------------------------------------------------------------------------------------
 
@@ -223,6 +232,14 @@ class Updater:
             if left:
                 self._arrived[key] = Ready(self._shards[key[0]], key[1])
                 self._reencoder.want(key)
+
+    def _strike(self, now: float) -> None:
+        """Whose list holds what is not on offer any more gets it again, as far as there is room beside the others."""
+        self._striking.follow(now, int(self._wall() * 1000), self._shards)
+        for key in self._striking.take(max(_STRUCK_ANYWAY, self._config.batch_users - len(self._arrived))):
+            shard = self._shards[key[0]]
+            if key[1] not in shard.owed and shard.knows(key[1]):
+                self._arrived.setdefault(key, Ready(shard, key[1], same=True, struck=True))
 
     def _offer(self) -> None:
         for ready in self._reencoder.offer(self._shards):
@@ -249,6 +266,7 @@ class Updater:
             if ready.owed or self._adds_something(ready):
                 self._arrived[ready.key] = ready
         self._overdue(now)
+        self._strike(now)
         self._offer()
         if now < self._next_publish:
             return None
@@ -319,6 +337,8 @@ class Updater:
         """Count how fresh the lists were when the broker had them."""
         wall_ms, now = self._wall() * 1000, self._clock()
         for made, owed in self._in_hand:
+            made.ready.shard.served.put(made.ready.user_id, made.rows)
+            self._striking.listed(made.rows)
             self._metrics.lists.labels(str(made.encoded).lower()).inc()
             self._metrics.lists_empty.inc(not made.rows)
             if owed is not None:
@@ -362,3 +382,4 @@ class Updater:
         """See :class:`~consumers.stage.Stage`."""
         self._knowledge.close()
         self._erased.close()
+        self._striking.close()

@@ -60,7 +60,7 @@ class Filters:
     def offered(self, now_ms: int) -> NDArray[np.bool_]:
         """Which items may be offered to anybody, bool [n]."""
         n = len(self._allowed)
-        return self.items.servable(np.arange(n), now_ms) & self._allowed
+        return self.items.servable(slice(n), now_ms) & self._allowed
 
     def may_repeat(self, profile: Profile, row: int, now_ms: int) -> bool:
         """Whether an item may be offered to a user as far as what he has seen goes."""

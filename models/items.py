@@ -197,7 +197,7 @@ class ItemStore:
             self.changed.add(row)
         return row
 
-    def servable(self, rows: NDArray[np.integer], now_ms: int) -> NDArray[np.bool_]:
+    def servable(self, rows: NDArray[np.integer] | slice, now_ms: int) -> NDArray[np.bool_]:
         """Which rows may be offered now: encoded, available, not expired."""
         servable: NDArray[np.bool_] = self.encoded[rows] & self.available[rows] & (self.expires_ms[rows] > now_ms)
         return servable

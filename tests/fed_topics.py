@@ -61,8 +61,12 @@ class FedTables:
     def catch_up(self, timeout_s: float = 0, progress: object = None) -> int:
         return self.poll()
 
+    def caught_up(self) -> bool:
+        return not self.waiting
+
     def poll(self, timeout_s: float = 0, max_records: int = 0) -> int:
-        records, self.waiting = self.waiting, []
+        at = max_records or len(self.waiting)
+        records, self.waiting = self.waiting[:at], self.waiting[at:]
         for record in records:
             if record.topic in self.handlers and (self.numbers is None or record.partition in self.numbers):
                 try:

@@ -20,6 +20,7 @@ from models.items import ItemStore
 from models.layer_view import LayerView
 from models.neighbours import Neighbours
 from models.pseudonyms import Pseudonyms
+from models.ranker import RankingConfig
 from models.recommender import Recommender
 from models.records import ItemVector, ProfileRecord, Recommendation, decode, encode
 from producers.topics import Topics
@@ -39,6 +40,7 @@ class Bench:
         config: UpdaterConfig | None = None,
         capacity: int = 64,
         pseudonyms: Pseudonyms = Pseudonyms(None),
+        ranking: RankingConfig | None = None,
     ) -> None:
         self.encoder, self.topics, self.names, self.metrics, self.clock = encoder, topics, names, metrics, clock
         self.queue = EncodeQueue(encoder, clock=clock)
@@ -47,7 +49,7 @@ class Bench:
         self.updater = Updater(
             encoder,
             self.queue.outlet("users", capacity=capacity, share=1),
-            Recommender(items, Neighbours(items), ItemIndex(items), LayerView(items)),
+            Recommender(items, Neighbours(items), ItemIndex(items), LayerView(items), ranking),
             topics.open,
             names,
             diversion,

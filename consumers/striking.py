@@ -1,0 +1,159 @@
+"""Items that are not on offer any more leave the lists that are already published.
+
+Once a second the items on offer are compared with those of a second ago: whatever the reason (withdrawn, unavailable,
+expired, blocked), whoever has one of those that went in his list gets his list again, without the encoder. Lists of
+partitions that have just come are read back from ``recommendations``, in slices between the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from consumers.client import Record
+from consumers.knowledge import Knowledge
+from consumers.metrics import Metrics
+from consumers.shard import Shard, UserKey
+from consumers.tables import OpenTables, TableReader
+from models.errors import InvalidEvent
+from models.recommender import Recommender
+from producers.topics import Topics
+
+LOOK_S: Final = 1.0
+"""Time between two looks at what is on offer, s: so much later, at most, the lists are made again."""
+
+_SLICE: Final = 500
+"""Lists read back at a time: some milliseconds."""
+
+
+class _Item(msgspec.Struct):
+    item_id: str
+
+
+class _Listed(msgspec.Struct):
+    """As much of a list as is needed."""
+
+    items: list[_Item]
+
+
+_listed: Final = msgspec.json.Decoder(_Listed)
+
+
+class Striking:
+    """Finds the users whose lists hold what is not on offer any more.
+
+    Parameters
+    ----------
+    recommender
+        Knows what is on offer.
+    knowledge
+        Knows of which items the vectors are another model's: they come back, and are no reason to strike.
+    """
+
+    def __init__(
+        self, recommender: Recommender, knowledge: Knowledge, open_tables: OpenTables, topics: Topics, metrics: Metrics
+    ) -> None:
+        self._recommender = recommender
+        self._items = recommender.items
+        self._knowledge = knowledge
+        self._open_tables = open_tables
+        self._topics = topics
+        self._metrics = metrics
+        self._loading: list[tuple[TableReader, Mapping[int, Shard]]] = []
+        self._offered: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._listed: set[int] = set()
+        self._waiting: dict[UserKey, None] = {}
+        self._next_look = 0.0
+
+    def assigned(self, fresh: Mapping[int, Shard]) -> None:
+        """Begin to read the lists of these partitions back."""
+        if not fresh:
+            return
+
+        def take(record: Record) -> None:
+            rows = None if record.value is None else self._rows(record.value)
+            fresh[record.partition].served.load((record.key or b"").decode(errors="replace"), rows)
+
+        self._loading.append((self._open_tables({self._topics.recommendations: take}, fresh), fresh))
+
+    def _rows(self, value: bytes) -> list[int]:
+        try:
+            return [self._items.row(item.item_id) for item in _listed.decode(value).items]
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise InvalidEvent(f"Recommendation: {error}") from None
+
+    def follow(self, now: float, wall_ms: int, shards: Mapping[int, Shard]) -> None:
+        """Read lists back, and see what is not on offer any more. ``now`` is monotonic, s."""
+        loaded = self._load()
+        if loaded or now >= self._next_look:
+            self._recommender.follow()
+            offered = self._recommender.filters.offered(wall_ms)
+            if now >= self._next_look:
+                self._next_look = now + LOOK_S
+                if (gone := self._gone(offered)).any():
+                    self._strike(gone, shards)
+            for fresh in loaded:
+                self._strike(self._unavailable(offered), {n: s for n, s in fresh.items() if shards.get(n) is s})
+        self._metrics.lists_to_strike.set(len(self._waiting))
+
+    def listed(self, rows: Iterable[int]) -> None:
+        """A list with these items has been published."""
+        self._listed.update(rows)
+
+    def _gone(self, offered: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Items that were on offer at the last look, or in a list since then, and are not now."""
+        before = np.zeros(len(offered), np.bool_)
+        before[: len(self._offered)] = self._offered
+        before[list(self._listed)] = True
+        self._listed.clear()
+        self._offered = offered
+        return before & ~offered
+
+    def _load(self) -> list[Mapping[int, Shard]]:
+        """Read on; the partitions whose lists are all known now."""
+        if not self._loading:
+            return []
+        reader, fresh = self._loading[0]
+        reader.poll(max_records=_SLICE)
+        if not reader.caught_up():
+            return []
+        reader.close()
+        del self._loading[0]
+        for shard in fresh.values():
+            shard.served.loaded()
+        return [fresh]
+
+    def _unavailable(self, offered: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Items that are not on offer, whatever they were before this process began."""
+        gone = ~offered
+        coming = [row for item in self._knowledge.foreign if 0 <= (row := self._items.find(item)) < len(gone)]
+        gone[coming] = False
+        return gone
+
+    def _strike(self, gone: NDArray[np.bool_], shards: Mapping[int, Shard]) -> None:
+        for number, shard in shards.items():
+            for user_id in shard.served.holding(gone):
+                self._waiting[number, user_id] = None
+
+    def take(self, room: int) -> list[UserKey]:
+        """So many of the users whose lists are to be made again, those who wait longest first."""
+        taken = list(islice(self._waiting, room))
+        for key in taken:
+            del self._waiting[key]
+        self._metrics.lists_struck.inc(len(taken))
+        return taken
+
+    def forget_partition(self, number: int) -> None:
+        """It is another worker's now."""
+        self._waiting = {key: None for key in self._waiting if key[0] != number}
+
+    def close(self) -> None:
+        """Stop reading."""
+        for reader, _ in self._loading:
+            reader.close()
+        self._loading = []

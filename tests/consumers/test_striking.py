@@ -1,0 +1,198 @@
+"""What is not on offer any more is in no list: not in the next one, and not in those that are published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from fed_topics import Clock, Topic
+from updater_bench import Bench, fill, restarted
+
+from consumers.diversion import Diversion
+from consumers.metrics import Metrics
+from consumers.striking import LOOK_S
+from consumers.updater_config import UpdaterConfig
+from models.encoder import Encoder
+from models.ranker import RankingConfig
+from models.records import ItemVector, Recommendation, encode
+from producers.topics import Topics
+
+
+def serve(bench: Bench, *users: str) -> list[Recommendation]:
+    bench.submit(*(bench.click(user, "i0") for user in users))
+    bench.encode()
+    return bench.lists(bench.work())
+
+
+def ids(made: Recommendation) -> list[str]:
+    return [item.item_id for item in made.items]
+
+
+def put(bench: Bench, shelf: list[ItemVector], item: str, **fields: object) -> None:
+    record = msgspec.structs.replace(shelf[int(item[1:])], **fields)
+    bench.topics.append(bench.names.vectors, item, encode(record))
+
+
+def later(bench: Bench) -> list[Recommendation]:
+    """The lists that come when the time for a look has passed."""
+    bench.clock.now += LOOK_S
+    return bench.lists(bench.work())
+
+
+def count(bench: Bench, name: str) -> float:
+    return bench.metrics.registry.get_sample_value(f"strata_{name}") or 0.0
+
+
+def test_an_item_withdrawn_between_the_encoder_and_the_list_is_not_in_it(bench: Bench) -> None:
+    (first,) = serve(bench, "ann")
+    bench.submit(bench.click("bob", "i0"))
+    bench.encode()
+    bench.topics.append(bench.names.vectors, ids(first)[0], None)
+    (made, *_) = bench.lists(bench.work())
+    assert made.user_id == "bob"
+    assert ids(first)[0] not in ids(made)
+    assert len(made.items) == 10
+
+
+Take = Callable[[Bench, list[ItemVector], str], None]
+
+
+def withdraw(bench: Bench, shelf: list[ItemVector], item: str) -> None:
+    bench.topics.append(bench.names.vectors, item, None)
+
+
+def sell_out(bench: Bench, shelf: list[ItemVector], item: str) -> None:
+    put(bench, shelf, item, available=False)
+
+
+def expire(bench: Bench, shelf: list[ItemVector], item: str) -> None:
+    put(bench, shelf, item, expires_ms=bench.now_ms + 500)
+
+
+def block(bench: Bench, shelf: list[ItemVector], item: str) -> None:
+    put(bench, shelf, item, safety=("alcohol",))
+
+
+@pytest.mark.parametrize("take", [withdraw, sell_out, expire, block])
+def test_an_item_that_goes_leaves_the_lists_that_are_published(
+    take: Take,
+    encoder: Encoder,
+    shelves: Topic,
+    names: Topics,
+    diversion: Diversion,
+    metrics: Metrics,
+    clock: Clock,
+    shelf: list[ItemVector],
+) -> None:
+    ranking = RankingConfig(blocked_labels=frozenset({"alcohol"}))
+    bench = Bench(encoder, shelves, names, diversion, metrics, clock, ranking=ranking)
+    bench.assign(0)
+    ann, _ = serve(bench, "ann", "bob")
+    item = ids(ann)[3]
+    take(bench, shelf, item)
+    runs = len(bench.queue.take_stats())
+    bench.clock.now += LOOK_S
+    work = bench.work()
+    again = {made.user_id: made for made in bench.lists(work)}
+    assert item not in ids(again["ann"])
+    assert len(again["ann"].items) == 10
+    assert again["ann"].source == ann.source
+    assert again["ann"].generated_at > ann.generated_at
+    assert again["ann"].encoded
+    assert (bench.profiles(work), work.offsets) == ([], {}), "his profile is as it was"
+    assert runs == 1, "for the click"
+    assert not bench.queue.take_stats(), "without the encoder"
+    assert count(bench, "lists_struck_total") == 2
+    assert not later(bench), "once"
+
+
+def test_who_does_not_have_the_item_keeps_his_list(bench: Bench) -> None:
+    (made,) = serve(bench, "ann")
+    missing = next(f"i{n}" for n in range(1, 36) if f"i{n}" not in ids(made))
+    bench.topics.append(bench.names.vectors, missing, None)
+    assert not later(bench)
+
+
+def test_an_item_that_comes_and_goes_within_a_second_leaves_the_lists_too(
+    bench: Bench, shelf: list[ItemVector]
+) -> None:
+    later(bench)
+    put(bench, shelf, "i1", title="Just in")
+    bench.topics.append(bench.names.vectors, "new", encode(shelf[1]))
+    (made,) = serve(bench, "ann")
+    assert "new" in ids(made)
+    bench.topics.append(bench.names.vectors, "new", None)
+    (made,) = later(bench)
+    assert "new" not in ids(made)
+
+
+def test_what_went_while_no_worker_ran_leaves_the_lists_after_a_start(bench: Bench, diversion: Diversion) -> None:
+    ann, _ = serve(bench, "ann", "bob")
+    bench.topics.append(bench.names.recommendations, "bob", None)
+    bench.topics.append(bench.names.vectors, ids(ann)[0], None)
+    again = restarted(bench, diversion)
+    again.assign(0)
+    (made,) = again.lists(again.work())
+    assert made.user_id == "ann", "bob has no list"
+    assert ids(ann)[0] not in ids(made)
+
+
+def test_a_withdrawal_that_compaction_has_taken_away_is_one_all_the_same(bench: Bench, diversion: Diversion) -> None:
+    (ann,) = serve(bench, "ann")
+    log = bench.topics.logs[bench.names.vectors][0]
+    log[:] = [record for record in log if record.key != ids(ann)[0].encode()]
+    again = restarted(bench, diversion)
+    again.assign(0)
+    (made,) = again.lists(again.work())
+    assert ids(ann)[0] not in ids(made)
+
+
+def test_another_model_is_no_reason_to_empty_every_list(
+    bench: Bench, diversion: Diversion, shelf: list[ItemVector]
+) -> None:
+    serve(bench, "ann")
+    bench.topics.logs[bench.names.vectors].clear()
+    fill(bench.topics, bench.names, shelf, model="another")
+    again = restarted(bench, diversion)
+    again.assign(0)
+    assert not again.lists(again.work())
+    assert not later(again)
+
+
+def test_many_lists_are_made_again_in_turns_and_hold_no_click_up(bench: Bench, diversion: Diversion) -> None:
+    bench = restarted(bench, diversion, config=UpdaterConfig(batch_users=40, deadline_s=60), capacity=512)
+    bench.assign(0)
+    users = [f"u{n}" for n in range(200)]
+    first = serve(bench, *users)
+    while not bench.updater.idle():
+        first += bench.lists(bench.work())
+    bench.topics.append(bench.names.vectors, ids(first[0])[0], None)
+    again = [made.user_id for made in later(bench)]
+    assert 0 < len(again) <= 40
+    assert count(bench, "lists_to_strike") > 100
+    bench.submit(bench.click("zoe", "i0"))
+    bench.encode()
+    for _ in range(2):
+        again += [made.user_id for made in bench.lists(bench.work())]
+    assert "zoe" in again, "a click waits for a batch, not for all of them"
+    for _ in range(10):
+        again += [made.user_id for made in bench.lists(bench.work())]
+    assert sorted(again) == sorted([*users, "zoe"])
+    assert count(bench, "lists_to_strike") == 0
+
+
+def test_a_revoked_partitions_lists_are_the_next_owners(bench: Bench) -> None:
+    (made,) = serve(bench, "ann")
+    bench.topics.append(bench.names.vectors, ids(made)[0], None)
+    bench.updater.revoked([(bench.names.clicks, 0)])
+    assert not later(bench)
+
+
+def test_a_hit_is_counted_against_a_list_of_before_the_start(bench: Bench, diversion: Diversion) -> None:
+    (made,) = serve(bench, "ann")
+    again = restarted(bench, diversion)
+    again.assign(0)
+    again.work()
+    again.submit(again.click("ann", ids(made)[0]))
+    assert again.metrics.registry.get_sample_value("strata_hits_total", {"arm": "full"}) == 1
