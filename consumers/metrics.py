@@ -73,7 +73,7 @@ class Metrics:
         self.lists_struck = counter(
             "lists_struck_total", "Lists made again because an item of theirs is not on offer any more."
         )
-        self.lists_to_strike = gauge("lists_to_strike", "Lists that hold an item that is not on offer any more.")
+        self.strike_queue = gauge("strike_queue_users", "Users whose list holds an item that is not on offer any more.")
         self.hits = counter("hits_total", "Clicks on an item of the user's published list.", "arm")
         self.hit_attempts = counter("hit_attempts_total", "Clicks of users who had a published list.", "arm")
 

@@ -7,8 +7,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from consumers.client import Record
-from models.errors import InvalidEvent
 from consumers.served import ServedLists
+from models.errors import InvalidEvent
 from models.items import ItemStore
 from models.profile import Profile
 from models.records import ApplyMark, ProfileRecord, decode
@@ -184,12 +184,19 @@ class Shard:
         return True
 
     def idle_since(self, user_id: str, moment: int) -> bool:
-        """Whether a user did nothing since this moment, ms since the epoch, and nothing is in flight for him."""
+        """Whether a user did nothing since this moment, ms since the epoch, and nothing is in flight for him.
+
+        Of a profile that cannot be read nothing is known: it is of nobody who was here.
+        """
         stored = self._stored.get(user_id)
         if stored is None or user_id in self.owed or user_id in self.behind:
             return False
-        hot = self._hot.get(user_id)
-        return (decode(stored, ProfileRecord).last_ms if hot is None else hot.last_ms) < moment
+        if (hot := self._hot.get(user_id)) is not None:
+            return hot.last_ms < moment
+        try:
+            return decode(stored, ProfileRecord).last_ms < moment
+        except (InvalidEvent, ValueError):
+            return True
 
     def committable(self) -> int | None:
         """The next offset that may be committed: everything below it is in a published list."""

@@ -83,7 +83,7 @@ class Striking:
 
     def _rows(self, value: bytes) -> list[int]:
         try:
-            return [self._items.row(item.item_id) for item in _listed.decode(value).items]
+            return [self._items.mention(item.item_id) for item in _listed.decode(value).items]
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise InvalidEvent(f"Recommendation: {error}") from None
 
@@ -99,7 +99,7 @@ class Striking:
                     self._strike(gone, shards)
             for fresh in loaded:
                 self._strike(self._unavailable(offered), {n: s for n, s in fresh.items() if shards.get(n) is s})
-        self._metrics.lists_to_strike.set(len(self._waiting))
+        self._metrics.strike_queue.set(len(self._waiting))
 
     def listed(self, rows: Iterable[int]) -> None:
         """A list with these items has been published."""
@@ -131,6 +131,8 @@ class Striking:
     def _unavailable(self, offered: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Items that are not on offer, whatever they were before this process began."""
         gone = ~offered
+        if self._knowledge.foreign and self._items.nowhere >= 0:
+            gone[self._items.nowhere] = False  # it may be one of those
         coming = [row for item in self._knowledge.foreign if 0 <= (row := self._items.find(item)) < len(gone)]
         gone[coming] = False
         return gone

@@ -8,6 +8,7 @@ import math
 import signal
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
 from types import FrameType
 from typing import Annotated, Any, Literal
@@ -253,8 +254,26 @@ def recommend(user: Annotated[str, typer.Argument(help="User id.")]) -> None:
     from ops import reading
 
     effective = settings()
-    made = reading.recommendation(reachable(effective), effective.topics, user)
+    made = reading.recommendation(reachable(effective), effective.topics, user, effective.pseudonyms)
     console.print(reading.where(made), reading.list_table(made), reading.source(made), sep="\n")
+
+
+@app.command()
+def erase(
+    user: Annotated[str, typer.Argument(help="User id, as the clicks have it.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Until nothing of the user is left.")] = False,
+    timeout: Annotated[float, typer.Option(min=1, help="How long to wait, s.")] = 60,
+) -> None:
+    """Erase all that a user did up to now: profile, list, what he had seen, dead letters."""
+    from ops import erasing
+
+    effective, request_id = settings(), str(uuid.uuid4())
+    connection = reachable(effective)
+    until = erasing.order(connection, effective.topics, user, request_id)
+    console.print(f"ordered; request {request_id}", highlight=False)
+    if wait:
+        seconds = erasing.wait(connection, effective.topics, user, until, effective.pseudonyms, timeout)
+        console.print(f"done after {seconds:.1f} s: no profile, no list and no dead letter is left", highlight=False)
 
 
 @app.command()

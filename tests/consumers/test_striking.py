@@ -170,7 +170,7 @@ def test_many_lists_are_made_again_in_turns_and_hold_no_click_up(bench: Bench, d
     bench.topics.append(bench.names.vectors, ids(first[0])[0], None)
     again = [made.user_id for made in later(bench)]
     assert 0 < len(again) <= 40
-    assert count(bench, "lists_to_strike") > 100
+    assert count(bench, "strike_queue_users") > 100
     bench.submit(bench.click("zoe", "i0"))
     bench.encode()
     for _ in range(2):
@@ -179,7 +179,7 @@ def test_many_lists_are_made_again_in_turns_and_hold_no_click_up(bench: Bench, d
     for _ in range(10):
         again += [made.user_id for made in bench.lists(bench.work())]
     assert sorted(again) == sorted([*users, "zoe"])
-    assert count(bench, "lists_to_strike") == 0
+    assert count(bench, "strike_queue_users") == 0
 
 
 def test_a_revoked_partitions_lists_are_the_next_owners(bench: Bench) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from bookshop import Bookshop, value, wait_for
 from invariant import check
-from kafka import KafkaAdminClient, OffsetAndMetadata, TopicPartition
+from kafka import KafkaAdminClient
 from mortal_worker import Worker
 
 from models.events import Click
@@ -23,23 +23,6 @@ USERS = [f"reader-{n}" for n in range(40)]
 
 def done(shop: Bookshop) -> bool:
     return shop.committed() == shop.ends()
-
-
-def rewind(shop: Bookshop) -> None:
-    """Set the group's offsets back to the beginning."""
-    admin = KafkaAdminClient(**shop.connection.client("test"))
-    beginning = {TopicPartition(shop.topics.clicks, n): OffsetAndMetadata(0, "", -1) for n in range(2)}
-    wait_for(lambda: _altered(admin, shop.given["group"], beginning), "the offsets' change", 20)
-    admin.close()
-
-
-def _altered(admin: KafkaAdminClient, group: str, offsets: dict[TopicPartition, OffsetAndMetadata]) -> bool:
-    """Whether the broker took the offsets; not while it still counts on a member that has gone."""
-    try:
-        answer = admin.alter_group_offsets(group, offsets)
-    except Exception:
-        return False
-    return all(getattr(error, "errno", 0) == 0 for error in answer.values())
 
 
 def test_a_poison_pill_among_a_thousand_is_one_dead_letter_and_stops_nobody(shop: Bookshop) -> None:
@@ -80,7 +63,7 @@ def test_events_that_come_twice_and_offsets_that_are_set_back_change_nothing(sho
         wait_for(lambda: done(shop), "everything committed")
     before = shop.profiles()
     assert {user: profile.clicks for user, profile in before.items()} == dict.fromkeys(USERS, 5)
-    rewind(shop)
+    shop.rewind()
     with shop.running(["updater"]):
         wait_for(lambda: done(shop), "everything committed again")
     once = shop.given["delivery"] == "exactly-once"

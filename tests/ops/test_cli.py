@@ -96,7 +96,7 @@ def nobody_listens() -> str:
 def test_help_lists_the_commands(strata: Strata) -> None:
     done = strata("--help")
     assert done.returncode == 0
-    for command in ("demo", "run", "topics", "replay", "evaluate", "recommend", "layers", "config", "broker"):
+    for command in ("demo", "run", "topics", "replay", "evaluate", "recommend", "erase", "layers", "config", "broker"):
         assert re.search(rf"^│ {command} +\w", done.stdout, re.MULTILINE), done.stdout
     assert strata("topics", "--help").stdout.count("create")
 
@@ -200,6 +200,9 @@ def test_topics_are_created_filled_and_read(strata: Strata, tansu: Connection, t
     assert f"after the click cli.clicks-{best.source.partition}, offset {best.source.offset}" in shown.stdout
     layers = strata("layers", **given)
     assert layers.returncode == 0, layers.stderr
+    ordered = strata("erase", "reader-0", **given)
+    assert ordered.returncode == 0, ordered.stderr
+    assert re.match(r"ordered; request [0-9a-f-]{36}\n$", ordered.stdout)
     assert "root" in layers.stdout
     assert "100.0%" in layers.stdout
 
@@ -224,7 +227,9 @@ def test_no_broker_is_told_with_the_address(fails: Fails, command: Sequence[str]
     fails(1, [f"no connection to Kafka at {address}"], *command, kafka_bootstrap=address, model=tiny)
 
 
-@pytest.mark.parametrize("command", [("recommend", "u"), ("layers",), ("topics", "create")], ids=lambda c: c[0])
+@pytest.mark.parametrize(
+    "command", [("recommend", "u"), ("erase", "u"), ("layers",), ("topics", "create")], ids=lambda c: c[0]
+)
 def test_a_command_that_only_reads_wants_a_cluster(fails: Fails, command: Sequence[str]) -> None:
     fails(2, ["STRATA_KAFKA_BOOTSTRAP is not set"], *command)
 
