@@ -1,4 +1,4 @@
-"""The tables that ranking reads, fed from their topics: vectors, layers, neighbours."""
+"""The tables that ranking reads, fed from their topics: vectors, layers, neighbours, weights."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import logging
 from typing import Final
 
 from consumers.client import Record
+from consumers.ranker import WEIGHTS
 from consumers.tables import OpenTables
 from models.errors import DimensionMismatch, InvalidEvent
+from models.ranker_records import RankerWeights, read_weights
 from models.recommender import Recommender
 from models.records import ItemVector, LayerInfo, LayerTree, NeighbourRow, decode
 from producers.topics import Topics
@@ -23,7 +25,7 @@ class Knowledge:
     Parameters
     ----------
     recommender
-        Its items, layers and neighbours are fed here.
+        Its items, layers, neighbours and weights are fed here.
     model
         Name of the encoder; vectors and layers of another model are told and left out.
     open_tables
@@ -42,7 +44,9 @@ class Knowledge:
         self._told = False
         self._next = 0.0
         self._vectors = open_tables({topics.vectors: self._item})
-        self._tables = open_tables({topics.layers: self._layer, topics.neighbours: self._neighbour})
+        self._tables = open_tables(
+            {topics.layers: self._layer, topics.neighbours: self._neighbour, topics.ranker: self._weights}
+        )
 
     def catch_up(self, timeout_s: float) -> None:
         """Read the tables to their ends; blocks.
@@ -100,6 +104,12 @@ class Knowledge:
     def _neighbour(self, record: Record) -> None:
         row = None if record.value is None else decode(record.value, NeighbourRow)
         self._recommender.neighbours.put(_text(record.key), row)
+
+    def _weights(self, record: Record) -> None:
+        if record.key == WEIGHTS and record.value is not None:
+            weights = decode(record.value, RankerWeights)
+            self._recommender.weights, self._recommender.learned = read_weights(weights)
+            self._recommender.weights_version = weights.version
 
 
 def _text(key: bytes | None) -> str:

@@ -127,6 +127,7 @@ class ListMaker:
             event_ts=owed.event_ts if owed else profile.times[-1] if profile.times else now_ms,
             model=self._model,
             layers_version=layers.version if layers else 0,
+            weights_version=self._recommender.weights_version,
             arm=ARM,
             encoded=encoded,
             source=Source(self._topics.clicks, partition, profile.applied),

@@ -161,6 +161,29 @@ class Metrics:
         self.layer_drifts = counter("layer_drifts_total", "Drifts of the quantisation error that ADWIN reported.")
         self.layer_reseeds = counter("layer_reseeds_total", "Centres that were dead and moved.")
 
+        # the ranker
+        self.lessons = counter("ranker_lessons_total", "Batches of clicks that updaters sent to the ranker.")
+        self.lessons_left_out = counter(
+            "ranker_lessons_left_out_total",
+            "Batches not learned from; why: repeated (an updater died and sent a click again) or version (of another"
+            " version's features).",
+            "why",
+        )
+        for why in ("repeated", "version"):
+            self.lessons_left_out.labels(why)
+        self.lessons_failed = counter("ranker_lessons_failed_total", "Batches that an updater could not work out.")
+        self.lesson_clicks = counter("ranker_clicks_total", "Clicks that the ranker learned from.")
+        self.expert_hit_rate = gauge(
+            "ranker_expert_hit_ratio",
+            "Share of the recent clicks that an expert had in its top 10, by shortest history of the bucket.",
+            "bucket", "expert",
+        )  # fmt: skip
+        self.expert_serving = gauge(
+            "ranker_expert_serving_ratio",
+            "Share of a bucket's lists that an expert ranks: 1 for the one that serves, 0 for the others.",
+            "bucket", "expert",
+        )  # fmt: skip
+
         # catalogue and neighbours
         self.undescribed = gauge(
             "undescribed_items",

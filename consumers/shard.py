@@ -10,6 +10,7 @@ from consumers.client import Record
 from consumers.served import ServedLists
 from models.errors import InvalidEvent
 from models.items import ItemStore
+from models.lessons import Question
 from models.profile import Profile
 from models.records import ApplyMark, ProfileRecord, decode
 
@@ -29,6 +30,8 @@ class Owed:
         The oldest click, as it was read.
     records
         All of them in order; kept for the dead letters.
+    questions
+        Those of them that the ranker learns from, with the user as he was before each.
     since
         When it was read, monotonic s: the deadline counts from here.
     event_ts
@@ -42,6 +45,7 @@ class Owed:
     event_ts: int
     changed: bool = False
     records: list[Record] = field(default_factory=list)
+    questions: list[Question] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.records.append(self.record)

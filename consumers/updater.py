@@ -5,6 +5,7 @@
     submit   decode → apply to the profile → owe the user a list → hand his history to the encoder
     poll     what the encoder finished, and who has waited too long for it → user vector → layer, rank → Work
              who is to be forgotten → tombstones; whose list holds what is not on offer any more → his list again
+             what the clicks teach the ranker
 
 A list never waits for the encoder beyond its deadline: then it is made from the cached item vectors (``encoded:
 false``) and made again when the encoder has room. An offset is committed once a published list contains its click.
@@ -33,10 +34,13 @@ from consumers.shard import Owed, Shard, UserKey
 from consumers.stage import Work
 from consumers.striking import Striking
 from consumers.tables import OpenTables
+from consumers.teaching import Teaching
 from consumers.updater_config import UpdaterConfig
 from models.encode_queue import Outlet
 from models.encoder import Encoder
 from models.events import Click
+from models.lessons import Question
+from models.profile import Profile
 from models.pseudonyms import Pseudonyms
 from models.recommender import Recommender
 from producers.errors import PublishFailed
@@ -104,6 +108,7 @@ class Updater:
         self._arrived: dict[UserKey, Ready] = {}
         self._committed: dict[int, int] = {}
         self._lists = ListMaker(recommender, topics, encoder.name, config.list_length)
+        self._teaching = Teaching(recommender, config.learning, topics, metrics)
         self._in_hand: list[tuple[Made, Owed | None]] = []  # what the Work in hand is made of, and what it settles
         self._next_publish = 0.0
         self._in_flight = InFlight(config.in_flight_bytes)
@@ -195,15 +200,21 @@ class Updater:
         if self._config.atomic and record.offset <= profile.applied:
             return  # read again; the list that contains it became visible together with the profile
         before, clicks = profile.applied, profile.clicks
+        question = self._question(profile, click, record)
         if profile.apply(click, record.offset, self._items, self._config.profile):
             self._count_hit(shard, click)
             if profile.damped and profile.damped[-1] == profile.clicks > clicks:
                 self._metrics.damped.inc()
+                question = None
+        else:
+            question = None
         owed = shard.owed.get(user_id)
         if owed is None:
             owed = shard.owed[user_id] = Owed(record, now, click.ts)
         else:
             owed.records.append(record)
+        if question is not None:
+            owed.questions.append(question)
         owed.event_ts = max(owed.event_ts, click.ts)
         owed.changed |= profile.applied > before
         key = (shard.partition, user_id)
@@ -214,6 +225,13 @@ class Updater:
         elif profile.encoded >= profile.applied and key not in self._reencoder:
             # nothing that BERT would read: the same list again, or one without what was dismissed
             self._arrived.setdefault(key, Ready(shard, user_id, same=True))
+
+    def _question(self, profile: Profile, click: Click, record: Record) -> Question | None:
+        """What the ranker will be asked about a click that is about to be applied."""
+        if record.offset <= profile.applied or click.event in self._config.profile.negative_events:
+            return None
+        row = self._items.find(click.item_id)
+        return self._teaching.question(profile, row, record.partition, record.offset, click.ts) if row >= 0 else None
 
     def _count_hit(self, shard: Shard, click: Click) -> None:
         hit = shard.served.holds(click.user_id, self._items.find(click.item_id))
@@ -276,6 +294,8 @@ class Updater:
             self._settle(made)
             messages += made.messages
         done = self._done_below()
+        below = {number: offset for (_, number), offset in done.items()}
+        messages += self._teaching.take(below, int(self._wall() * 1000))
         messages += self._diversion.take(done)
         offsets = {}
         for partition, offset in done.items():
@@ -326,7 +346,10 @@ class Updater:
 
     def _settle(self, made: Made) -> None:
         self._done(made.ready)
-        self._in_hand.append((made, self._lists.settle(made)))
+        owed = self._lists.settle(made)
+        self._in_hand.append((made, owed))
+        if owed is not None:
+            self._teaching.add(owed.questions)
         old, new = made.layer_before, made.profile.layer
         if old and new and old != new:
             self._metrics.layer_changes.labels("fine").inc()
@@ -365,7 +388,8 @@ class Updater:
         messages = [
             m
             for m in work.messages
-            if (m.partition, m.key) not in gone or m.topic == self._topics.dead_letters or m.value is None
+            if m.topic != self._topics.ranker_updates  # it holds what the refused clicks teach, too
+            and ((m.partition, m.key) not in gone or m.topic == self._topics.dead_letters or m.value is None)
         ]
         return Work(messages + self._diversion.take(self._done_below()), work.offsets)
 

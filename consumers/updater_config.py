@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from models.events import Limits
 from models.profile import ProfileLimits
+from models.ranker_learning import LearningConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,5 +36,7 @@ class UpdaterConfig:
     """How long after his last click a user is kept, s; None: for ever."""
     tables_timeout_s: float = 300.0
     """How long the tables may take to be read at a start, s."""
+    learning: LearningConfig = field(default_factory=LearningConfig)
+    """Which clicks the ranker learns from."""
     profile: ProfileLimits = field(default_factory=ProfileLimits)
     limits: Limits = field(default_factory=Limits)

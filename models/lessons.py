@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from models.experts import Rankings
 from models.neighbours import WINDOW
 from models.profile import Profile
+from models.ranker import as_weights
 from models.ranker_learning import LearningConfig, Lesson, teach
 from models.recommender import Recommender
 
@@ -43,18 +41,12 @@ class Teacher:
         Finds the candidates; its prior weights are an expert.
     config
         The share.
-
-    Attributes
-    ----------
-    learned : float32 [buckets, features]
-        The learned weights, whoever serves: what the gradient is taken at. May be replaced between two calls.
     """
 
     def __init__(self, recommender: Recommender, config: LearningConfig) -> None:
         self._recommender = recommender
         self._most = int(config.sample * 2**64)
-        self.rankings = Rankings(recommender.weights.copy())
-        self.learned: NDArray[np.float32] = recommender.weights
+        self.rankings = Rankings(as_weights(recommender.config.weights))
 
     def question(self, profile: Profile, row: int, partition: int, offset: int, now_ms: int) -> Question | None:
         """The question that a click poses, to be asked for before it is applied; None for most clicks.
@@ -86,5 +78,5 @@ class Teacher:
         for start in range(0, len(questions), _CHUNK):
             targets = [question.row for question in questions[start : start + _CHUNK]]
             scored = self._recommender.score(profiles[start : start + _CHUNK], now_ms)
-            lesson.add(teach(scored, targets, self.learned, self.rankings))
+            lesson.add(teach(scored, targets, self._recommender.learned, self.rankings))
         return lesson

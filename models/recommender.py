@@ -75,7 +75,11 @@ class Recommender:
     Attributes
     ----------
     weights : float32 [buckets, features]
-        May be replaced between two calls.
+        Lists are made with these. May be replaced between two calls.
+    learned : float32 [buckets, features]
+        The learned weights, whoever serves: what the ranker's gradient is taken at.
+    weights_version : int
+        Clicks in them; 0: the configured ones.
     timings : dict[str, float]
         Seconds spent by stage since it was last emptied.
     """
@@ -94,7 +98,8 @@ class Recommender:
         self.index = index
         self.layers = layers
         self.config = config = config or RankingConfig()
-        self.weights = as_weights(config.weights)
+        self.weights = self.learned = as_weights(config.weights)
+        self.weights_version = 0
         self.timings: dict[str, float] = defaultdict(float)
         self._clock = clock
         self.filters = Filters(items, config.repeat_after_s, config.blocked_categories, config.blocked_labels)

@@ -276,6 +276,8 @@ class Recommendation(Struct, frozen=True, kw_only=True):
     source: Source
     layer: LayerRef | None
     items: tuple[RankedItem, ...]
+    weights_version: int = 0
+    """Clicks that the ranker's weights had learned from; 0: the configured ones."""
 
 
 _T = TypeVar("_T")

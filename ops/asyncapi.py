@@ -18,6 +18,7 @@ from msgspec import Struct
 from models.erasures import ErasureIn
 from models.errors import ConfigurationError
 from models.events import ClickIn, Item
+from models.ranker_records import RankerUpdate, RankerWeights
 from models.records import (
     Checkpoint,
     ItemVector,
@@ -92,6 +93,19 @@ TOPICS: Final[dict[str, Described]] = {
         ("neighbours",), ("neighbours", "updater"),
         (Content("neighbours", "item_id", NeighbourRow, MSGPACK, "An item's co-clicked items"),),
     ),
+    "ranker": Described(
+        "The weights that lists are made with",
+        ("ranker",), ("ranker", "updater"),
+        (
+            Content("rankerWeights", "`weights`", RankerWeights, MSGPACK, "Weights, and who serves with what hits"),
+            Content("rankerState", "`state`", Checkpoint, MSGPACK, "The learner's state with the offsets in it"),
+        ),
+    ),
+    "ranker_updates": Described(
+        "What the clicks of the updaters' batches teach the ranker: sums, nothing of any user",
+        ("updater",), ("ranker",),
+        (Content("lesson", "`lesson`", RankerUpdate, MSGPACK, "Sums of gradients and hits"),),
+    ),
     "recommendations": Described(
         "The refreshed lists: of two for a user the one with the higher source.offset is the newer",
         ("updater",), (),
@@ -104,7 +118,7 @@ TOPICS: Final[dict[str, Described]] = {
     ),
     "dead_letters": Described(
         "What could not be used, byte for byte, with the reason in its headers",
-        ("catalogue", "updater", "neighbours", "layers", "erasure"), ("erasure",),
+        ("catalogue", "updater", "neighbours", "layers", "ranker", "erasure"), ("erasure",),
         (Content("deadLetter", "the original key", None, "application/octet-stream", "A message as it was"),),
     ),
 }  # fmt: skip

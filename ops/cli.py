@@ -130,12 +130,13 @@ def demo(
 @app.command()
 def run(
     roles: Annotated[
-        list[str] | None, typer.Argument(help="catalogue, updater, neighbours, layers, erasure; all if none.")
+        list[str] | None, typer.Argument(help="catalogue, updater, neighbours, layers, ranker, erasure; all if none.")
     ] = None,
     rebuild: Annotated[
         bool,
         typer.Option(
-            "--rebuild", help="First delete profiles, lists, layers and neighbours; begin again at the first click."
+            "--rebuild",
+            help="First delete profiles, lists, layers, neighbours and weights; begin again at the first click.",
         ),
     ] = False,
 ) -> None:
@@ -283,6 +284,15 @@ def layers() -> None:
 
     effective = settings()
     console.print(reading.layer_tree(reading.layers(reachable(effective), effective.topics)))
+
+
+@app.command()
+def experts() -> None:
+    """Print who ranks for users with how many clicks, and what each expert would have hit."""
+    from ops import experts, reading
+
+    effective = settings()
+    console.print(experts.table(reading.weights(reachable(effective), effective.topics)))
 
 
 Reason = Annotated[str, typer.Option("--reason", help="Only those whose stage, error class or reason contains this.")]

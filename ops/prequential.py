@@ -115,7 +115,7 @@ class System:
             self.ranker.learn(self.teacher.lesson(questions, now))
             self._weights.append((self.ranker.learned(), self.ranker.serving()))
             if len(self._weights) > self.weights_age:
-                self.teacher.learned, self.recommender.weights = self._weights.popleft()
+                self.recommender.learned, self.recommender.weights = self._weights.popleft()
         for row, history in learned:
             self.neighbours.learn(row, history)
         self.place(list(touched.values()))

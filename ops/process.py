@@ -25,6 +25,7 @@ from consumers.layers import LayersRole
 from consumers.loop import Loop
 from consumers.metrics import Metrics
 from consumers.neighbours import NeighboursRole
+from consumers.ranker import RankerRole
 from consumers.stage import Stage
 from consumers.tables import Handler, OpenTables, TableReader
 from consumers.updater import Updater
@@ -36,6 +37,8 @@ from models.kernels import faster_precision
 from models.layer_view import LayerView
 from models.layers import LayerLearner
 from models.neighbours import Neighbours
+from models.ranker import as_weights
+from models.ranker_learning import RankerLearner
 from models.recommender import Recommender
 from models.weights import find_model
 from ops.delivery import TRANSACTION_S, exactly_once
@@ -118,6 +121,7 @@ class Process:
             "updater": self._updater,
             "neighbours": self._neighbours,
             "layers": self._layers,
+            "ranker": self._ranker,
             "erasure": self._erasure,
         }
         self._loops = [make[role]() for role in self.roles]
@@ -311,6 +315,18 @@ class Process:
             self.settings.layers_config,
         )
         return self._loop("layers", consumer, stage)
+
+    def _ranker(self) -> Loop:
+        consumer = self._assigned_to("ranker", self.settings.topics.ranker_updates)
+        stage = RankerRole(
+            RankerLearner(as_weights(self.settings.ranking.weights), self.settings.ranker_learning),
+            self._tables("ranker"),
+            self.settings.topics,
+            self._diversion("ranker"),
+            self.metrics,
+            self.settings.ranker_config,
+        )
+        return self._loop("ranker", consumer, stage)
 
     def _erasure(self) -> Loop:
         settings = self.settings

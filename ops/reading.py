@@ -13,9 +13,11 @@ from rich.text import Text
 from rich.tree import Tree
 
 from consumers.client import Record
+from consumers.ranker import WEIGHTS
 from consumers.tables import TableReader
 from models.errors import InvalidEvent, StrataError
 from models.pseudonyms import Pseudonyms
+from models.ranker_records import RankerWeights
 from models.records import LayerInfo, Recommendation, decode
 from producers.connection import Connection
 from producers.topics import Topics
@@ -113,6 +115,30 @@ def layers(connection: Connection, topics: Topics) -> list[LayerInfo]:
             f"no layers on topic {topics.layers} yet: does `strata run layers` run, and do users click?"
         )
     return in_order(found.values())
+
+
+def weights(connection: Connection, topics: Topics) -> RankerWeights:
+    """The ranker's weights as they are published.
+
+    Raises
+    ------
+    NothingPublished
+        If there are none yet.
+    """
+    found: list[RankerWeights] = []
+
+    def keep(record: Record) -> None:
+        if record.key == WEIGHTS and record.value is not None:
+            found[:] = [decode(record.value, RankerWeights)]
+
+    reader = TableReader.open(connection, {topics.ranker: keep}, role="reading")
+    try:
+        reader.catch_up()
+    finally:
+        reader.close()
+    if not found:
+        raise NothingPublished(f"no weights on topic {topics.ranker} yet: does `strata run ranker` run?")
+    return found[0]
 
 
 def in_order(infos: Iterable[LayerInfo]) -> list[LayerInfo]:

@@ -19,7 +19,7 @@ _GONE_S: Final = 30.0
 
 
 def rebuild(connection: Connection, topics: Topics, group: str) -> None:
-    """Delete profiles, lists, layers and neighbours, and set the group back to the beginning of ``clicks``.
+    """Delete profiles, lists, layers, neighbours and weights, and set the group back to the beginning of ``clicks``.
 
     For a log that ends before what was applied: the broker lost its tail, or is a new one. Clicks, items, vectors and
     dead letters stay as they are.
@@ -36,7 +36,10 @@ def rebuild(connection: Connection, topics: Topics, group: str) -> None:
                 f"group {group} still has members ({len(members)}): stop every worker before a rebuild, and wait for"
                 " the session timeout after a crash"
             )
-        derived = [topics.profiles, topics.recommendations, topics.layers, topics.neighbours]
+        derived = [
+            topics.profiles, topics.recommendations, topics.layers, topics.neighbours, topics.ranker,
+            topics.ranker_updates,
+        ]  # fmt: skip
         there = set(admin.list_topics())
         if present := [name for name in derived if name in there]:
             admin.delete_topics(present)

@@ -27,7 +27,8 @@ DEAD_LETTER_BYTES: Final = 2 * MESSAGE_BYTES
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
 _NAMES: Final = (
-    "items", "clicks", "vectors", "profiles", "layers", "neighbours", "recommendations", "erasures", "dead_letters",
+    "items", "clicks", "vectors", "profiles", "layers", "neighbours", "ranker", "ranker_updates",
+    "recommendations", "erasures", "dead_letters",
 )  # fmt: skip
 
 
@@ -56,6 +57,8 @@ class Topics:
     profiles: str = ""
     layers: str = ""
     neighbours: str = ""
+    ranker: str = ""
+    ranker_updates: str = ""
     recommendations: str = ""
     erasures: str = ""
     dead_letters: str = ""
@@ -101,6 +104,13 @@ class Topics:
                 config=compact | {"max.message.bytes": str(LAYERS_BYTES + 100_000)},
             ),
             Spec(name=self.neighbours, partitions=1, config=compact),
+            Spec(name=self.ranker, partitions=1, config=compact),
+            # sums of gradients, worth nothing once they are in the ranker's state
+            Spec(
+                name=self.ranker_updates,
+                partitions=1,
+                config={"cleanup.policy": "delete", "retention.ms": str(24 * _HOUR_MS)},
+            ),
             Spec(name=self.recommendations, partitions=users, config=compact | soon),
             Spec(name=self.erasures, partitions=1, config=compact),
             Spec(
@@ -161,7 +171,7 @@ class Topics:
     @property
     def _any_shape(self) -> tuple[str, ...]:
         """Topics that may have any number of partitions."""
-        return self.neighbours, self.erasures, self.dead_letters
+        return self.neighbours, self.ranker, self.ranker_updates, self.erasures, self.dead_letters
 
     def _check(self, specs: list[Spec], there: dict[str, int]) -> None:
         for spec in specs:

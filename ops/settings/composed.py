@@ -109,6 +109,7 @@ class Settings(  # the last of the bases has the first fields
                 pace=Pace(self.teach_clicks_per_minute),
             ),
             retention_s=self.profile_retention_s,
+            learning=self.ranker_learning,
             limits=self.limits,
         )
 

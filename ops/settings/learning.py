@@ -1,4 +1,4 @@
-"""Settings of the roles that learn: layers and neighbours."""
+"""Settings of the roles that learn: layers, neighbours, ranker."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from pydantic_settings import BaseSettings
 if TYPE_CHECKING:
     from consumers.layers import LayersConfig
     from consumers.neighbours import NeighboursConfig
+    from consumers.ranker import RankerRoleConfig
     from models.layers import LayerSettings
+    from models.ranker_learning import LearningConfig
 
 
 class LearningSettings(BaseSettings):
-    """How layers and neighbours are learned and published."""
+    """How layers, neighbours and the ranker's weights are learned and published."""
 
     layers: int = Field(8, ge=2, le=64, description="Coarse interest layers")
     layers_fine: int = Field(8, ge=2, le=64, description="Fine layers in each")
@@ -27,6 +29,37 @@ class LearningSettings(BaseSettings):
     teach_clicks_per_minute: int = Field(
         60, ge=0, le=60_000, description="Clicks of one user in a minute that teach neighbours and layers; 0: all"
     )
+
+    ranker_sample: float = Field(
+        0.25, ge=0, le=1, description="Share of the clicks that the ranker learns from; 0: none"
+    )
+    ranker_step: float = Field(0.1, gt=0, le=1, description="How far it moves at a click (AdaGrad's step size)")
+    ranker_half_life: PositiveFloat = Field(
+        1_000, description="Clicks learned from, by length of history, after which an expert's hit counts half"
+    )
+    ranker_caution: float = Field(
+        1, ge=0, le=10, description="Standard errors by which an expert must lead before it serves"
+    )
+    ranker_publish_s: PositiveFloat = Field(1.0, description="Least time between two publications of the weights, s")
+
+    @property
+    def ranker_learning(self) -> LearningConfig:
+        """How the ranker learns."""
+        from models.ranker_learning import LearningConfig
+
+        return LearningConfig(
+            sample=self.ranker_sample,
+            step=self.ranker_step,
+            half_life=self.ranker_half_life,
+            caution=self.ranker_caution,
+        )
+
+    @property
+    def ranker_config(self) -> RankerRoleConfig:
+        """How its weights are published."""
+        from consumers.ranker import RankerRoleConfig
+
+        return RankerRoleConfig(publish_s=self.ranker_publish_s)
 
     @property
     def layer_settings(self) -> LayerSettings:

@@ -9,6 +9,7 @@ from updater_bench import Bench, restarted
 from consumers.diversion import Diversion
 from consumers.metrics import Metrics
 from consumers.stage import Work
+from consumers.teaching import LESSON
 from consumers.updater_config import UpdaterConfig
 from models.encoder import Encoder
 from models.pseudonyms import Pseudonyms
@@ -253,7 +254,7 @@ def test_with_a_key_nothing_that_is_stored_names_the_user(
     bench = Bench(encoder, shelves, names, diversion, metrics, clock, pseudonyms=pseudonyms)
     bench.assign(0)
     work = serve(bench, ("ann", "i0"))
-    assert {m.key for m in work.messages} == {pseudonyms("ann").encode()}
+    assert {m.key for m in work.messages} == {pseudonyms("ann").encode(), LESSON}
     assert all(b'"ann"' not in (m.value or b"") for m in work.messages)
     assert bench.lists(work)[0].user_id == pseudonyms("ann")
     bench.clock.now += 1

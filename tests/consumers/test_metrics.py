@@ -38,7 +38,7 @@ def test_every_metric_has_a_sentence(metrics: Metrics) -> None:
 
 def test_no_user_and_no_item_is_a_label(metrics: Metrics) -> None:
     allowed = {"role", "kind", "topic", "partition", "stage", "encoded", "arm", "outlet", "layer", "level", "outcome"}
-    allowed.add("why")
+    allowed |= {"why", "bucket", "expert"}
     for name, metric in every(metrics).items():
         assert set(metric._labelnames) <= allowed, name
 
@@ -49,6 +49,7 @@ def test_no_user_and_no_item_is_a_label(metrics: Metrics) -> None:
         ("encoder_errors", "encoder_batches"), ("publish_failures", "publishes"), ("commit_failures", "commits"),
         ("dead_letters", "consumed"), ("table_errors", "table_records"), ("hits", "hit_attempts"),
         ("layer_changes", "layer_updates"), ("lists_empty", "lists"), ("aborts", "publishes"),
+        ("lessons_left_out", "lessons"), ("lessons_failed", "clicks"),
         ("damped", "clicks"), ("clicks_erased", "clicks"), ("erasures_overdue", "erasures"),
     ],
 )  # fmt: skip

@@ -96,7 +96,20 @@ def nobody_listens() -> str:
 def test_help_lists_the_commands(strata: Strata) -> None:
     done = strata("--help")
     assert done.returncode == 0
-    for command in ("demo", "run", "topics", "replay", "evaluate", "recommend", "erase", "layers", "config", "broker"):
+    commands = (
+        "demo",
+        "run",
+        "topics",
+        "replay",
+        "evaluate",
+        "recommend",
+        "erase",
+        "layers",
+        "experts",
+        "config",
+        "broker",
+    )
+    for command in commands:
         assert re.search(rf"^│ {command} +\w", done.stdout, re.MULTILINE), done.stdout
     assert strata("topics", "--help").stdout.count("create")
 
@@ -167,7 +180,7 @@ def test_topics_are_created_filled_and_read(strata: Strata, tansu: Connection, t
     given = {"kafka_bootstrap": tansu.bootstrap, "topic_prefix": "cli.", "partitions": "2", "item_partitions": "2"}
     created = strata("topics", "create", **given)
     assert created.returncode == 0, created.stderr
-    for topic in ("items", "clicks", "vectors", "profiles", "layers", "neighbours", "recommendations", "dead-letters"):
+    for topic in ("items", "clicks", "vectors", "profiles", "layers", "neighbours", "ranker", "dead-letters"):
         assert f"cli.{topic}" in created.stdout
 
     readers = [f"reader-{n}" for n in range(8)]
@@ -187,6 +200,7 @@ def test_topics_are_created_filled_and_read(strata: Strata, tansu: Connection, t
         shop.clicks(*((reader, "baking-9") for reader in readers))
         wait_for(lambda: set(shop.counted().values()) == {5}, "every click in a profile")
         wait_for(lambda: all(made.items for made in shop.lists().values()), "lists")
+        wait_for(lambda: any(r.key == b"weights" for r in shop.records(shop.topics.ranker)), "the weights")
         wait_for(lambda: any(r.key == b"layer/root" for r in shop.records(shop.topics.layers)), "the root layer")
     shop.publisher.close()
 
@@ -205,6 +219,9 @@ def test_topics_are_created_filled_and_read(strata: Strata, tansu: Connection, t
     assert re.match(r"ordered; request [0-9a-f-]{36}\n$", ordered.stdout)
     assert "root" in layers.stdout
     assert "100.0%" in layers.stdout
+    experts = strata("experts", **given)
+    assert experts.returncode == 0, experts.stderr
+    assert "learned" in experts.stdout
 
 
 # -- the ordinary bad day ---------------------------------------------------------------------------------------
@@ -215,12 +232,14 @@ def test_an_error_is_a_line_and_an_exit_code(strata: Strata) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert (
         done.stderr
-        == "error: no such role: [bold]cook[/]; the roles are catalogue, updater, neighbours, layers, erasure\n"
+        == "error: no such role: [bold]cook[/]; the roles are catalogue, updater, neighbours, layers, ranker, erasure\n"
     )
 
 
 @pytest.mark.parametrize(
-    "command", [("run", "updater"), ("topics", "create"), ("recommend", "u"), ("layers",)], ids=lambda c: c[0]
+    "command",
+    [("run", "updater"), ("topics", "create"), ("recommend", "u"), ("layers",), ("experts",)],
+    ids=lambda c: c[0],
 )
 def test_no_broker_is_told_with_the_address(fails: Fails, command: Sequence[str], tiny: str) -> None:
     address = nobody_listens()
@@ -228,7 +247,7 @@ def test_no_broker_is_told_with_the_address(fails: Fails, command: Sequence[str]
 
 
 @pytest.mark.parametrize(
-    "command", [("recommend", "u"), ("erase", "u"), ("layers",), ("topics", "create")], ids=lambda c: c[0]
+    "command", [("recommend", "u"), ("erase", "u"), ("layers",), ("experts",), ("topics", "create")], ids=lambda c: c[0]
 )
 def test_a_command_that_only_reads_wants_a_cluster(fails: Fails, command: Sequence[str]) -> None:
     fails(2, ["STRATA_KAFKA_BOOTSTRAP is not set"], *command)

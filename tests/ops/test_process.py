@@ -13,6 +13,7 @@ import pytest
 from bookshop import BOOKS, TITLES, Bookshop, knows_the_catalogue, tiny_model, value, wait_for
 
 from models.encoder import Encoder
+from models.ranker_records import RankerUpdate, RankerWeights
 from models.records import Checkpoint, ItemVector, LayerState, NeighbourRow, decode
 from ops.roles import ROLES
 from producers.connection import Connection
@@ -132,6 +133,7 @@ def test_a_stop_in_the_middle_and_a_restart_count_every_click_once(shop: Booksho
         wait_for(lambda: shop.counted() == shop.expected(), "every click in a profile")
         wait_for(lambda: learned(shop) == len(shop.sent), "the layers' checkpoint")
         wait_for(lambda: clicked(shop) == shop_clicks(shop), "the neighbours' rows")
+        wait_for(lambda: weighed(shop) == len(taught(shop)), "the ranker's state")
         assert value(process, "strata_catalogue_items_total", outcome="unchanged") == len(BOOKS)
         assert value(process, "strata_catalogue_items_total", outcome="encoded") == 0
     assert shop.committed() == shop.ends()
@@ -142,6 +144,21 @@ def test_a_stop_in_the_middle_and_a_restart_count_every_click_once(shop: Booksho
     assert len(shop.records(shop.topics.recommendations)) == lists
     assert learned(shop) == len(shop.sent)
     assert clicked(shop) == shop_clicks(shop)
+    assert len(taught(shop)) > 100
+    assert len(set(taught(shop))) == len(taught(shop)), "a click teaches once"
+    assert weighed(shop) == len(taught(shop))
+
+
+def taught(shop: Bookshop) -> list[tuple[int, int]]:
+    """Partition and offset of every click that was sent to the ranker."""
+    updates = [decode(record.value, RankerUpdate).taught for record in shop.records(shop.topics.ranker_updates)]
+    return [(partition, offset) for sent in updates for partition, offsets in sent.items() for offset in offsets]
+
+
+def weighed(shop: Bookshop) -> int:
+    """Clicks in the newest weights."""
+    records = [r.value for r in shop.records(shop.topics.ranker) if r.key == b"weights" and r.value]
+    return decode(records[-1], RankerWeights).version if records else 0
 
 
 def learned(shop: Bookshop) -> int:
@@ -169,6 +186,7 @@ def test_one_role_a_process_works_as_all_in_one(tansu_shop: Bookshop, tiny: str)
         shop.running(["catalogue"], model=tiny),
         shop.running(["neighbours"], model=tiny),
         shop.running(["layers"], model=tiny),
+        shop.running(["ranker"], model=tiny),
         shop.running(["updater"], model=tiny) as updater,
     ):
         wait_for(knows_the_catalogue(updater), "the catalogue")
@@ -178,9 +196,14 @@ def test_one_role_a_process_works_as_all_in_one(tansu_shop: Bookshop, tiny: str)
         wait_for(lambda: learned(shop) == len(shop.sent), "the layers' checkpoint")
         topic = shop.topics.neighbours
         wait_for(lambda: value(updater, "strata_table_records_total", topic=topic) > 0, "neighbours at the updater")
+        wait_for(lambda: weighed(shop) > 0, "the ranker's weights")
+        topic = shop.topics.ranker
+        wait_for(lambda: value(updater, "strata_table_records_total", topic=topic) > 1, "weights at the updater")
         shop.clicks((USERS[0], "gardening-9"))
         wait_for(lambda: shop.counted() == shop.expected(), "the last click")
-        parts = shop.lists()[USERS[0]].items[0].reason.parts
+        last = shop.lists()[USERS[0]]
+        parts = last.items[0].reason.parts
+    assert last.weights_version > 0, "by the other process's weights"
     assert parts["co"] > 0, "the updater ranks by the other process's neighbours"
 
 

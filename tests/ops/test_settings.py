@@ -256,6 +256,11 @@ REACHES: dict[str, Reach] = {
     "neighbours_publish_s": ({"neighbours_publish_s": 3}, lambda s: s.neighbours_config.publish_s, 3),
     "neighbours_publish_rows": ({"neighbours_publish_rows": 3}, lambda s: s.neighbours_config.publish_rows, 3),
     "teach_clicks_per_minute": ({"teach_clicks_per_minute": 3}, lambda s: s.updater.profile.pace.per_minute, 3),
+    "ranker_sample": ({"ranker_sample": 0.5}, lambda s: s.updater.learning.sample, 0.5),
+    "ranker_step": ({"ranker_step": 0.5}, lambda s: s.ranker_learning.step, 0.5),
+    "ranker_half_life": ({"ranker_half_life": 5}, lambda s: s.ranker_learning.half_life, 5),
+    "ranker_caution": ({"ranker_caution": 2}, lambda s: s.ranker_learning.caution, 2),
+    "ranker_publish_s": ({"ranker_publish_s": 3}, lambda s: s.ranker_config.publish_s, 3),
     "pseudonym_key": (
         {"pseudonym_key": SecretStr("0123456789abcdef")},
         lambda s: s.pseudonyms("ann"),

@@ -33,7 +33,7 @@ def test_a_users_topics_have_as_many_partitions_as_his_clicks() -> None:
 
 def test_state_is_compacted_and_streams_are_not() -> None:
     policies = {spec.name: spec.config["cleanup.policy"] for spec in Topics().specs()}
-    assert {name for name, policy in policies.items() if policy == "delete"} == {"clicks"}
+    assert {name for name, policy in policies.items() if policy == "delete"} == {"clicks", "ranker-updates"}
     assert policies["dead-letters"] == "compact,delete", "one can be deleted, and none is kept for ever"
 
 

@@ -1,0 +1,170 @@
+"""The ranker role: every lesson counts once, whatever the moment at which the role or an updater is killed."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from fed_topics import Topic
+
+from consumers.client import Record
+from consumers.diversion import Diversion
+from consumers.metrics import Metrics
+from consumers.ranker import RankerRole
+from models.histories import BUCKETS
+from models.ranker import DEFAULT_WEIGHTS, as_weights
+from models.ranker_learning import LearningConfig, Lesson, RankerLearner
+from models.ranker_records import LAYOUT, RankerUpdate, RankerWeights, read_weights, update_of
+from models.records import decode, encode
+from producers.topics import Topics
+
+
+def lesson(seed: int, clicks: int = 3) -> Lesson:
+    draw = np.random.default_rng(seed)
+    made = Lesson.empty()
+    bucket = seed % len(BUCKETS)
+    made.clicks[bucket] = clicks
+    made.gradients[bucket] = draw.normal(size=made.gradients.shape[1])
+    made.squares[bucket] = made.gradients[bucket] ** 2
+    made.hits[bucket] = draw.integers(0, clicks + 1, made.hits.shape[1])
+    return made
+
+
+def update(seed: int, *offsets: int, below: int = 0, partition: int = 0) -> bytes:
+    return encode(update_of(lesson(seed), {partition: offsets}, {partition: below}))
+
+
+class Life:
+    """The role from one start to its end."""
+
+    def __init__(self, topics: Topic, names: Topics, diversion: Diversion, metrics: Metrics) -> None:
+        self.topics, self.names, self.metrics = topics, names, metrics
+        ranker = RankerLearner(as_weights(DEFAULT_WEIGHTS), LearningConfig())
+        self.role = RankerRole(ranker, topics.open, names, diversion, metrics, wall=lambda: 1.0)
+        self.now = 0.0
+        self.next = self.role.assigned([(names.ranker_updates, 0)]).get((names.ranker_updates, 0), 0)
+
+    def read(self, records: int = 10_000) -> None:
+        batch: list[Record] = self.topics.logs[self.names.ranker_updates][0][self.next : self.next + records]
+        assert self.role.submit(batch) == len(batch)
+        self.next += len(batch)
+
+    def publish(self, break_after: int | None = None) -> None:
+        self.now += 1
+        work = self.role.poll(self.now)
+        self.topics.publish(list(work.messages)[:break_after] if work else [])
+
+    def weights(self) -> RankerWeights:
+        self.publish()
+        return decode(
+            [r for r in self.topics.records(self.names.ranker) if r.key == b"weights"][-1].value, RankerWeights
+        )
+
+
+@pytest.fixture
+def names() -> Topics:
+    return Topics()
+
+
+@pytest.fixture
+def start(names: Topics, diversion: Diversion, metrics: Metrics):  # type: ignore[no-untyped-def]
+    return lambda topics: Life(topics, names, diversion, metrics)
+
+
+def feed(topics: Topic, names: Topics, updates: int) -> None:
+    for number in range(updates):
+        topics.append(names.ranker_updates, "lesson", update(number, 3 * number, 3 * number + 1, below=3 * number - 9))
+
+
+def same(a: RankerWeights, b: RankerWeights) -> bool:
+    return (a.version, a.weights, a.learned, a.serving, a.clicks, a.hits) == (
+        b.version, b.weights, b.learned, b.serving, b.clicks, b.hits,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_killed_at_any_moment_it_ends_as_if_it_had_never_stopped(start, names: Topics, seed: int) -> None:  # type: ignore[no-untyped-def]
+    whole, broken, draw = Topic(), Topic(), random.Random(seed)
+    for topics in (whole, broken):
+        feed(topics, names, 60)
+    life = start(whole)
+    life.read()
+    expected = life.weights()
+    for _ in range(12):
+        life = start(broken)
+        for _ in range(draw.randrange(4)):
+            life.read(draw.randrange(12))
+            life.publish(draw.choice([None, None, 0, 1]))
+    life = start(broken)
+    life.read()
+    assert same(life.weights(), expected)
+    assert expected.version == 180
+
+
+def test_a_batch_that_repeats_a_click_is_left_out_also_after_a_restart(start, names: Topics) -> None:  # type: ignore[no-untyped-def]
+    topics = Topic()
+    topics.append(names.ranker_updates, "lesson", update(1, 10, 11, 14))
+    life = start(topics)
+    life.read()
+    life.publish()
+    topics.append(names.ranker_updates, "lesson", update(1, 14, 15))  # the updater died and read 14 again
+    topics.append(names.ranker_updates, "lesson", update(1, 14, partition=1))  # another partition's 14
+    life = start(topics)
+    life.read()
+    assert life.weights().version == 6
+    assert life.metrics.registry.get_sample_value("strata_ranker_lessons_left_out_total", {"why": "repeated"}) == 1
+
+
+def test_what_cannot_come_again_is_not_remembered(start, names: Topics) -> None:  # type: ignore[no-untyped-def]
+    topics = Topic()
+    feed(topics, names, 2_000)
+    life = start(topics)
+    life.read()
+    life.publish()
+    state = [record for record in topics.records(names.ranker) if record.key == b"state"][-1]
+    assert len(state.value or b"") < 15_000
+
+
+def test_lessons_of_another_version_are_counted_and_left_out(start, names: Topics) -> None:  # type: ignore[no-untyped-def]
+    topics = Topic()
+    good = decode(update(1, 3), RankerUpdate)
+    fields = {name: getattr(good, name) for name in good.__struct_fields__}
+    topics.append(names.ranker_updates, "lesson", encode(RankerUpdate(**(fields | {"layout": b"older"}))))
+    life = start(topics)
+    life.read()
+    assert life.weights().version == 0
+    assert life.metrics.registry.get_sample_value("strata_ranker_lessons_left_out_total", {"why": "version"}) == 1
+    assert good.layout == LAYOUT
+
+
+@pytest.mark.parametrize("damage", ["gradients", "squares", "hits", "clicks"])
+def test_a_broken_lesson_is_a_dead_letter_and_moves_nothing(start, names: Topics, damage: str) -> None:  # type: ignore[no-untyped-def]
+    topics = Topic()
+    good = decode(update(1, 3), RankerUpdate)
+    fields = {name: getattr(good, name) for name in good.__struct_fields__}
+    width = 4 if damage in ("gradients", "squares") else 8
+    nan = np.full(len(fields[damage]) // width, np.nan, f"<f{width}").tobytes()
+    for wrong in (nan, fields[damage][:-1]):
+        topics.append(names.ranker_updates, "lesson", encode(RankerUpdate(**(fields | {damage: wrong}))))
+    life = start(topics)
+    life.read()
+    record = life.weights()
+    assert record.version == 0
+    assert (read_weights(record)[0] == as_weights(DEFAULT_WEIGHTS)).all()
+    assert len(topics.records(names.dead_letters)) == 2
+
+
+def test_weights_are_read_by_name() -> None:
+    ranker = RankerLearner(as_weights(DEFAULT_WEIGHTS))
+    from models.ranker_records import weights_of
+
+    record = weights_of(ranker, 0)
+    fields = {name: getattr(record, name) for name in record.__struct_fields__}
+    order = list(range(len(record.features)))[::-1]
+    turned = np.frombuffer(record.weights, "<f4").reshape(len(BUCKETS), -1)[:, order]
+    extra = np.concatenate([turned, np.ones((len(BUCKETS), 1), np.float32)], axis=1).tobytes()
+    other = RankerWeights(
+        **(fields | {"features": (*record.features[::-1], "of the future"), "weights": extra, "learned": extra})
+    )
+    assert (read_weights(other)[0] == as_weights(DEFAULT_WEIGHTS)).all()

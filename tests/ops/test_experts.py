@@ -1,0 +1,37 @@
+"""What ``strata experts`` says."""
+
+from io import StringIO
+
+from rich.console import Console
+
+from models.experts import EXPERTS
+from models.histories import BUCKETS
+from models.ranker import DEFAULT_WEIGHTS, as_weights
+from models.ranker_learning import LearningConfig, Lesson, RankerLearner
+from models.ranker_records import weights_of
+from ops.experts import span, table
+
+
+def shown(ranker: RankerLearner) -> list[str]:
+    console = Console(width=160, file=StringIO())
+    with console.capture() as capture:
+        console.print(table(weights_of(ranker, 0)))
+    return capture.get().splitlines()
+
+
+def test_who_serves_stands_with_what_it_hit_and_who_comes_next() -> None:
+    ranker = RankerLearner(as_weights(DEFAULT_WEIGHTS), LearningConfig(caution=0))
+    lesson = Lesson.empty()
+    lesson.clicks[1] = 100
+    lesson.hits[1, EXPERTS.index("text")] = 30
+    lesson.hits[1, EXPERTS.index("learned")] = 20
+    ranker.learn(lesson)
+    lines = shown(ranker)
+    assert "100 clicks" in lines[0]
+    (row,) = [line for line in lines if "text" in line]
+    assert row.index("text") < row.index("30.0%") < row.index("learned 20.0%")
+    assert sum("no clicks yet" in line for line in lines) == len(BUCKETS) - 1
+
+
+def test_a_bucket_is_named_by_its_lengths() -> None:
+    assert [span(BUCKETS, bucket) for bucket in range(len(BUCKETS))] == ["0", "1", "2–3", "4–9", "10–29", "30+"]
