@@ -37,6 +37,8 @@ from ops.broker import EmbeddedBroker
 from producers.publisher import Message
 from producers.topics import Topics
 
+GROWTH_MB = 200
+"""What the worker may grow in the second half of the messages."""
 PATIENCE = 300
 
 SETTINGS = {
@@ -224,6 +226,7 @@ def run(shop: Bookshop, messages: int, segments: int, seed: int, log: Path) -> G
     try:
         worker.await_said("running ")
         wait_for(lambda: len(shop.records(shop.topics.vectors)) >= len(BOOKS), "the catalogue")
+        resident: list[float] = []
         print(" messages  dead letters   users  messages/s  resident, MB")
         for _ in range(segments):
             began = time.monotonic()
@@ -233,14 +236,19 @@ def run(shop: Bookshop, messages: int, segments: int, seed: int, log: Path) -> G
                 assert worker.alive, worker.tail()
                 assert time.monotonic() < deadline, f"{gauntlet.missing}; {worker.tail()}"
                 time.sleep(0.05)
+            resident.append(worker.resident_mb())
             rate = messages // segments / (time.monotonic() - began)
             print(
                 f"{sum(gauntlet.sent.values()):9,} {gauntlet.letters:13,} {gauntlet.users:7,} {rate:11,.0f}"
-                f" {worker.resident_mb():13.0f}",
+                f" {resident[-1]:13.0f}",
                 flush=True,
             )
         worker.stop()
         gauntlet.check()
+        # the first messages fill caches and what the allocator keeps; from then on, all that may grow is users
+        settled = resident[len(resident) // 2 :]
+        grown = max(settled) - settled[0]
+        assert grown < GROWTH_MB, f"{grown:.0f} MB more in the second half"
         return gauntlet
     finally:
         gauntlet.close()

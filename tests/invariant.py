@@ -17,6 +17,9 @@ from models.items import ItemStore
 from models.profile import Profile, ProfileLimits
 from models.records import SEEN, ProfileRecord, Recommendation, decode
 
+LATEST = 2**62
+"""Later than any time that a click can have, ms."""
+
 Where = tuple[int, int]
 """Partition and offset."""
 
@@ -52,15 +55,21 @@ class Outcome:
     differences: list[str]
 
 
-def check(shop: Bookshop, *, once: bool) -> Outcome:
+def check(shop: Bookshop, *, once: bool, clamped_since: int = LATEST) -> Outcome:
     """The master invariant.
 
     * Every click below the committed offset is in a list of its user, or in exactly one dead letter and in no profile.
     * The final profiles are those that the oracle makes of the same clicks.
     * ``once``: a reader of committed records sees each source offset of a user once (once more where BERT had no time
       at first), in order, and each dead letter once.
+
+    Parameters
+    ----------
+    clamped_since
+        When the test began, ms since the epoch, if some clicks are from the future: they count as of their reading, so
+        times from here on are not compared.
     """
-    found = compare(shop)
+    found = compare(shop, clamped_since=clamped_since)
     assert not found.uncommitted, f"something was never committed: {found.uncommitted}"
     if once:
         assert not found.disordered, f"a list from before a newer one: {found.disordered}"
@@ -71,13 +80,15 @@ def check(shop: Bookshop, *, once: bool) -> Outcome:
     return found
 
 
-def compare(shop: Bookshop, bystanders: str | None = None) -> Outcome:
+def compare(shop: Bookshop, bystanders: str | None = None, clamped_since: int = LATEST) -> Outcome:
     """What the topics hold against what the oracle makes of the clicks.
 
     Parameters
     ----------
     bystanders
         Users whose ids begin with this have profiles of before, and never click.
+    clamped_since
+        See :func:`check`.
     """
     clicks = shop.records(shop.topics.clicks)
     committed, ends = shop.committed(), shop.ends()
@@ -97,7 +108,7 @@ def compare(shop: Bookshop, bystanders: str | None = None) -> Outcome:
         newest[user] = max(newest[user], made.source.offset)
         seen[(*user, made.source.offset, made.encoded)] += 1
 
-    expected, invalid = replay(clicks, shop, set(letters))
+    expected, invalid = replay(clicks, shop, set(letters), clamped_since)
     missing = []
     for record in clicks:
         where = (record.partition, record.offset)
@@ -111,7 +122,7 @@ def compare(shop: Bookshop, bystanders: str | None = None) -> Outcome:
                 missing.append(where)
 
     stored = {
-        (r.partition, user): _plain(decode(r.value, ProfileRecord))
+        (r.partition, user): _plain(decode(r.value, ProfileRecord), clamped_since)
         for r in shop.records(shop.topics.profiles)
         if not (user := (r.key or b"").decode()).startswith(bystanders or "\0")
     }
@@ -129,7 +140,7 @@ def compare(shop: Bookshop, bystanders: str | None = None) -> Outcome:
 
 
 def replay(
-    clicks: list[Record], shop: Bookshop, diverted: set[Where]
+    clicks: list[Record], shop: Bookshop, diverted: set[Where], clamped_since: int = LATEST
 ) -> tuple[dict[tuple[int, str], dict[str, Any]], set[Where]]:
     """The profiles that one thread makes of the clicks, one after the other; and the offsets that are no clicks."""
     items, limits = ItemStore(4), ProfileLimits()
@@ -144,23 +155,24 @@ def replay(
             continue
         if where not in diverted:
             user = (record.partition, click.user_id)
+            click = msgspec.structs.replace(click, ts=min(click.ts, clamped_since))
             profiles.setdefault(user, Profile(click.user_id)).apply(click, record.offset, items, limits)
     plain = {
-        user: _plain(decode(profile.record(items, 0), ProfileRecord))
+        user: _plain(decode(profile.record(items, 0), ProfileRecord), clamped_since)
         for user, profile in profiles.items()
         if profile.applied >= 0
     }
     return plain, invalid
 
 
-def _plain(record: ProfileRecord) -> dict[str, Any]:
+def _plain(record: ProfileRecord, latest: int) -> dict[str, Any]:
     """A profile without what depends on the moment at which it was written (its vector, its layer, its time)."""
     seen = np.frombuffer(record.seen, SEEN)
     return {
         "applied": record.applied,
         "clicks": record.clicks,
-        "history": record.history,
-        "seen": {int(key): (int(at), record.events[kind]) for key, at, kind in seen.tolist()},
+        "history": tuple(msgspec.structs.replace(entry, ts=min(entry.ts, latest)) for entry in record.history),
+        "seen": {int(key): (min(int(at), latest // 1000), record.events[kind]) for key, at, kind in seen.tolist()},
     }
 
 

@@ -71,6 +71,46 @@ def test_events_that_come_twice_and_offsets_that_are_set_back_change_nothing(sho
     assert check(shop, once=once).repeated_lists == (0 if once else len(USERS))
 
 
+def test_clocks_that_run_ahead_or_back_and_times_in_no_order_are_clamped_and_counted(
+    shop: Bookshop, start: Start
+) -> None:
+    began, draw = int(time.time() * 1000), random.Random(0)
+    hour = 3_600_000
+
+    def skewed(seed: int) -> tuple[list[Click], int]:
+        past = [draw.choice([0, draw.randrange(began), began - draw.randrange(hour)]) for _ in range(15 * len(USERS))]
+        soon = [
+            began + 120_000 + draw.randrange(60_000) for _ in range(2 * len(USERS))
+        ]  # within the tolerance of 5 minutes
+        ahead = [draw.choice([began + hour, 4_000_000_000_000, 253_402_300_799_999]) for _ in range(3 * len(USERS))]
+        times = past + soon + ahead
+        draw.shuffle(times)
+        clicks = [
+            Click(user_id=USERS[n % len(USERS)], item_id=f"baking-{(n * 7 + seed) % 10}", ts=ts)
+            for n, ts in enumerate(times)
+        ]
+        return clicks, len(ahead)
+
+    once = shop.given["delivery"] == "exactly-once"
+    clicks, ahead = skewed(0)
+    shop.publisher.publish(click_message(click, shop.topics) for click in clicks)
+    with shop.running(["updater"]) as process:
+        wait_for(lambda: done(shop), "everything committed")
+        assert value(process, "strata_clicks_future_total") == ahead
+        assert value(process, "strata_freshness_seconds_sum") >= 0
+    check(shop, once=once, clamped_since=began)
+    clicks, _ = skewed(1)
+    dying = start(shop, die=("before-commit", 1))
+    shop.publisher.publish(click_message(click, shop.topics) for click in clicks)
+    dying.wait()
+    with shop.running(["updater"]):
+        wait_for(lambda: done(shop), "everything committed, after a kill")
+    check(shop, once=once, clamped_since=began)
+    latest = int(time.time() * 1000)
+    assert max(entry.ts for profile in shop.profiles().values() for entry in profile.history) <= latest
+    assert max(made.event_ts for made in shop.lists().values()) <= latest
+
+
 @pytest.mark.kafka
 def test_a_record_that_the_broker_refuses_becomes_dead_letters_and_the_rest_goes_on(strict_shop: Bookshop) -> None:
     shop = strict_shop
