@@ -76,6 +76,9 @@ HEALTH: Final[dict[str, list[Chart]]] = {
         Chart("Tables", "Records read into tables.", {"{{topic}}": _per_second("table_records", "topic")}, "reqps"),
         Chart("Pauses", "Times that a loop paused because its stage was full.", {"{{role}}": _per_second("pauses", "role")}, "reqps"),
     ],
+    "Erasure": [
+        Chart("Orders and receipts", "Orders to erase a user, and those seen to be complete, in the last hour.", {"orders": "sum(increase(strata_erasures_total[1h]))", "receipts": "sum(increase(strata_erasure_receipts_total[1h]))", "overdue": "sum(increase(strata_erasures_overdue_total[1h]))"}, width=24),
+    ],
     "Encoder and loops": [
         Chart("Encoded", "Users and items that BERT reads.", {"{{outlet}}": _per_second("encoder_users", "outlet")}, "reqps"),
         Chart("Waiting for the encoder", "Inputs in the queue.", {"{{outlet}}": "sum by (outlet) (strata_encoder_queue_users)"}),
@@ -105,6 +108,20 @@ QUALITY: Final[dict[str, list[Chart]]] = {
             {"empty": "strata:lists_empty:ratio5m", "not encoded": "strata:lists_unencoded:ratio5m"}, "percentunit", most=1,
         ),
         Chart("Clicks ahead of the clock", "Stamped in the future; they count as of now.", {"": _per_second("clicks_future")}, "reqps"),
+    ],
+    "Who ranks": [
+        Chart(
+            "Serving", "The expert that ranks the lists of most buckets of history length.",
+            {"{{expert}}": "avg by (expert) (strata_ranker_expert_serving_ratio) > 0"}, "percentunit", most=1,
+        ),
+        Chart(
+            "Experts", "Share of the recent clicks that an expert had in its top 10, mean of the buckets.",
+            {"{{expert}}": "avg by (expert) (strata_ranker_expert_hit_ratio)"}, "percentunit",
+        ),
+        Chart(
+            "Learning", "Clicks that the ranker learned from, and batches that nobody could.",
+            {"clicks": _per_second("ranker_clicks"), "failed": _per_second("ranker_lessons_failed")}, "reqps",
+        ),
     ],
     "Layers": [
         Chart(

@@ -124,9 +124,9 @@ def test_every_role_runs_somewhere(manifests: list[Manifest]) -> None:
     assert set(chosen(run)) == set(ROLES)
 
 
-def test_only_updaters_run_more_than_once(manifests: list[Manifest]) -> None:
+def test_only_updaters_and_feeds_run_more_than_once(manifests: list[Manifest]) -> None:
     for name, deployment in of_kind(manifests, "Deployment").items():
-        alone = set(deployment["spec"]["template"]["spec"]["containers"][0]["args"][1:]) != {"updater"}
+        alone = deployment["spec"]["template"]["spec"]["containers"][0]["args"][1:] not in (["updater"], ["feed"])
         assert deployment["spec"]["strategy"]["type"] == ("Recreate" if alone else "RollingUpdate"), name
         assert not alone or deployment["spec"]["replicas"] == 1
 
@@ -192,9 +192,23 @@ def test_updaters_are_scaled_by_lag_between_one_and_the_partitions(each: dict[st
     assert behaviour["scaleDown"]["stabilizationWindowSeconds"] >= 600
 
 
+def test_a_deployment_with_a_port_has_a_service_that_finds_it() -> None:
+    given = ("--set", "kafka.bootstrap=k:9092", "--set", "deployments.updater.port=8080")
+    manifests = render(*given)
+    for manifest in manifests:
+        kubernetes_validate.validate(manifest, "1.34", strict=True)
+    service = of_kind(manifests, "Service")["shop-updater"]
+    pod = of_kind(manifests, "Deployment")["shop-updater"]["spec"]["template"]
+    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    ports = {port["name"]: port["containerPort"] for port in pod["spec"]["containers"][0]["ports"]}
+    assert ports[service["spec"]["ports"][0]["targetPort"]] == 8080
+    # Prometheus goes by the name of the chart, and must not take this one for a second way to the metrics
+    assert "app.kubernetes.io/name" not in service["metadata"]["labels"]
+
+
 def test_the_operator_scrapes_as_the_job_that_the_rules_know(each: dict[str, list[Manifest]]) -> None:
     (monitor,) = of_kind(each["role-each"], "ServiceMonitor").values()
-    (service,) = of_kind(each["role-each"], "Service").values()
+    service = of_kind(each["role-each"], "Service")["shop-metrics"]
     assert service["metadata"]["labels"][monitor["spec"]["jobLabel"]] == "strata"
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
