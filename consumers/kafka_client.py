@@ -261,6 +261,8 @@ class KafkaConsumerClient:
     def since(self, partitions: Iterable[Partition], moment_ms: int) -> dict[Partition, int]:
         """The first offset of each partition that was produced at this moment or later; its end where there is none.
 
+        The embedded broker says the beginning then: a reader must be right with more than it asked for.
+
         Raises
         ------
         BrokerError
