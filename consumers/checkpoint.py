@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from consumers.client import Partition
@@ -68,6 +69,7 @@ class Checkpoint:
         # an offset that waits for its commit rides along, unless this work has a later one
         offsets = self._uncommitted | dict(work.offsets)
         give_up = min(self._clock() + self._retry_s, give_up)
+        began = self._clock()
         committed = False
         while True:
             self._metrics.publishes.labels(self._role).inc()
@@ -82,9 +84,23 @@ class Checkpoint:
             else:
                 self._uncommitted.clear()
                 committed = True
+                self._tell(work, offsets, began)
             break
         self._stage.published(work)
         return committed
+
+    def _tell(self, work: Work, offsets: Mapping[Partition, int], began: float) -> None:
+        """A line for a batch."""
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug(
+                "delivered",
+                extra={
+                    "role": self._role,
+                    "messages": dict(Counter(message.topic for message in work.messages)),
+                    "offsets": {f"{topic}-{number}": offset for (topic, number), offset in offsets.items()},
+                    "seconds": round(self._clock() - began, 4),
+                },
+            )
 
     def _repaired(self, work: Work, failed: PublishFailed, give_up: float) -> Work:
         """What to try next, after a wait where the same goes again."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.shard import Owed, Shard, UserKey
+from consumers.tracing import Carried, Trace, Tracing
 from models.profile import Profile
 from models.recommender import RankedList, Recommender
 from models.records import LayerRef, Recommendation, Source
@@ -62,6 +63,8 @@ class Made(NamedTuple):
     layer_before: str
     published: bytes | None
     """His record as it was published before."""
+    trace: Trace | None
+    """How it continues the trace of its clicks."""
 
 
 class ListMaker:
@@ -75,11 +78,14 @@ class ListMaker:
         Items in a list.
     """
 
-    def __init__(self, recommender: Recommender, topics: Topics, model: str, length: int) -> None:
+    def __init__(
+        self, recommender: Recommender, topics: Topics, model: str, length: int, tracing: Tracing = Carried()
+    ) -> None:
         self._recommender = recommender
         self._topics = topics
         self._model = model
         self._length = length
+        self._tracing = tracing
 
     def make(self, ready: Sequence[Ready], now_ms: int) -> list[Made]:
         """The users' lists and profiles as messages.
@@ -135,10 +141,12 @@ class ListMaker:
             items=self._recommender.ranked_items(ranked, profile),
         )
         key = one.user_id.encode()
-        messages = [Message(self._topics.recommendations, key, msgspec.json.encode(made), partition)]
+        trace = self._tracing.begin(owed) if owed else None
+        headers = trace.headers if trace else ()
+        messages = [Message(self._topics.recommendations, key, msgspec.json.encode(made), partition, headers)]
         record = None
         if owed.changed if owed else not one.struck:
             record = profile.record(self._recommender.items, now_ms)
             messages.append(Message(self._topics.profiles, key, record, partition))
         published = one.shard.published(one.user_id)
-        return Made(one, profile, tuple(messages), record, tuple(ranked.rows), encoded, layer_before, published)
+        return Made(one, profile, tuple(messages), record, tuple(ranked.rows), encoded, layer_before, published, trace)

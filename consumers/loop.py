@@ -189,9 +189,13 @@ class Loop:
     def _assigned(self, partitions: frozenset[Partition]) -> None:
         if self._stopping:
             return  # they stay paused, for the next owner
-        log.info("%s: assigned %s", self.role, _names(partitions))
+        self._tell("assigned", partitions)
         self._metrics.assigned.labels(self.role).inc(len(partitions))
         self._begin(partitions)
+
+    def _tell(self, kind: str, partitions: Iterable[Partition]) -> None:
+        names = [f"{topic}-{number}" for topic, number in sorted(partitions)]
+        log.info("%s: partitions %s", self.role, kind, extra={"role": self.role, "partitions": names})
 
     def _begin(self, partitions: frozenset[Partition]) -> None:
         """Restore what is known of these partitions, then fetch."""
@@ -211,7 +215,7 @@ class Loop:
     def _revoked(self, partitions: frozenset[Partition], kind: str) -> None:
         if not partitions:
             return
-        log.info("%s: %s %s", self.role, kind, _names(partitions))
+        self._tell(kind, partitions)
         self._metrics.revoked.labels(self.role, kind).inc(len(partitions))
         self._backlog.forget(partitions)
         if kind == "revoked" and self._owned & partitions:
@@ -307,7 +311,3 @@ class Loop:
         if (now := self._clock()) >= self._next_report:
             self._next_report = now + self._config.report_s
             self._watch.report(self._owned)
-
-
-def _names(partitions: Iterable[Partition]) -> str:
-    return ", ".join(f"{topic}-{number}" for topic, number in sorted(partitions)) or "no partitions"

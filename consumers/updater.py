@@ -35,6 +35,7 @@ from consumers.stage import Work
 from consumers.striking import Striking
 from consumers.tables import OpenTables
 from consumers.teaching import Teaching
+from consumers.tracing import Carried, Tracing
 from consumers.updater_config import UpdaterConfig
 from models.encode_queue import Outlet
 from models.encoder import Encoder
@@ -66,6 +67,8 @@ class Updater:
         Makes the readers of ``vectors``, ``layers``, ``neighbours``, ``erasures``, and of ``profiles`` for a restore.
     pseudonyms
         The names that users are stored by.
+    tracing
+        What becomes of the traces that clicks belong to.
     wall
         The time, s since the epoch.
     clock
@@ -84,6 +87,7 @@ class Updater:
         config: UpdaterConfig = UpdaterConfig(),
         *,
         pseudonyms: Pseudonyms = Pseudonyms(None),
+        tracing: Tracing = Carried(),
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -107,8 +111,9 @@ class Updater:
         self._open_tables = open_tables
         self._arrived: dict[UserKey, Ready] = {}
         self._committed: dict[int, int] = {}
-        self._lists = ListMaker(recommender, topics, encoder.name, config.list_length)
         self._teaching = Teaching(recommender, config.learning, topics, metrics)
+        self._lists = ListMaker(recommender, topics, encoder.name, config.list_length, tracing)
+        self._tracing = tracing
         self._in_hand: list[tuple[Made, Owed | None]] = []  # what the Work in hand is made of, and what it settles
         self._next_publish = 0.0
         self._in_flight = InFlight(config.in_flight_bytes)
@@ -367,6 +372,7 @@ class Updater:
             if owed is not None:
                 self._metrics.freshness.observe(max(0.0, (wall_ms - owed.event_ts) / 1000))
                 self._metrics.processing.observe(now - owed.since)
+        self._tracing.published([made.trace for made, _ in self._in_hand if made.trace])
         self._in_hand.clear()
 
     def refused(self, work: Work, refused: Sequence[tuple[Message, str]]) -> Work | None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any, Literal
 
 import structlog
+
+from ops.roles import ROLES
 
 _QUIET = ("kafka", "transformers", "httpx", "faiss.loader")
 """Libraries whose everyday news would drown ours. At debug level Kafka's client writes passwords and tokens, too."""
@@ -28,6 +31,7 @@ def configure(level: str = "info", format: Literal["auto", "console", "json"] = 
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        _role,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
     ]
     last: list[Any] = (
@@ -48,6 +52,14 @@ def configure(level: str = "info", format: Literal["auto", "console", "json"] = 
     root.setLevel(level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _role(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Whose line it is: each role has a thread of its name."""
+    record = event.get("_record")
+    if record is not None and record.threadName in ROLES:
+        event.setdefault("role", record.threadName)
+    return event
 
 
 def _worth_telling(record: logging.LogRecord) -> bool:

@@ -45,6 +45,7 @@ from ops.delivery import TRANSACTION_S, exactly_once
 from ops.probes import Probes
 from ops.roles import ROLES, chosen
 from ops.settings import Settings
+from ops.tracing import tracing
 from producers.connection import Connection
 from producers.publisher import Publisher
 from producers.transactions import TransactionalPublisher
@@ -80,6 +81,7 @@ class Process:
         self.settings = settings
         self.connection = connection
         self.roles = chosen(roles)
+        self._tracing, self._end_tracing = tracing(settings.tracing)
         self.metrics = Metrics(registry or CollectorRegistry(), version("strata-recommender"))
         self.stages: dict[str, Stage] = {}
         self.failure: BaseException | None = None
@@ -163,6 +165,7 @@ class Process:
             self._queue.close()
         for publisher in self._publishers:
             publisher.close()
+        self._end_tracing()
         if self.probes is not None:
             self.probes.close()
         if self.failure is not None:
@@ -278,6 +281,7 @@ class Process:
             self.metrics,
             replace(settings.updater, publish_s=TRANSACTION_S, atomic=True) if once else settings.updater,
             pseudonyms=settings.pseudonyms,
+            tracing=self._tracing,
         )
         if not once:
             return self._loop("updater", consumer, stage, wake)

@@ -11,6 +11,7 @@ from consumers.client import Record
 from consumers.diversion import Diversion
 from consumers.metrics import Metrics
 from consumers.stage import Work
+from consumers.tracing import Carried, Tracing
 from consumers.updater import Updater
 from consumers.updater_config import UpdaterConfig
 from models.encode_queue import EncodeQueue
@@ -41,6 +42,7 @@ class Bench:
         capacity: int = 64,
         pseudonyms: Pseudonyms = Pseudonyms(None),
         ranking: RankingConfig | None = None,
+        tracing: Tracing = Carried(),
     ) -> None:
         self.encoder, self.topics, self.names, self.metrics, self.clock = encoder, topics, names, metrics, clock
         self.queue = EncodeQueue(encoder, clock=clock)
@@ -56,6 +58,7 @@ class Bench:
             metrics,
             config or UpdaterConfig(),
             pseudonyms=pseudonyms,
+            tracing=tracing,
             wall=clock.wall,
             clock=clock,
         )

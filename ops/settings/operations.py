@@ -15,3 +15,6 @@ class OperationSettings(BaseSettings):
     http_port: int = Field(9464, ge=0, le=65_535, description="Port of metrics and health; 0: any free one")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity that is logged")
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json")
+    tracing: Literal["carry", "otlp"] = Field(
+        "carry", description="Traces of clicks: handed on to their lists, or recorded as well and sent by OTLP"
+    )

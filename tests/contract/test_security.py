@@ -34,6 +34,7 @@ from producers.topics import Topics
 pytestmark = pytest.mark.kafka
 
 STRATA = Path(sys.executable).with_name("strata")
+SOMEBODY = "ann@example.com"
 WRONG = "not-the-password-at-all"
 
 
@@ -253,9 +254,9 @@ def test_a_click_becomes_a_list_over_sasl_and_tls_and_no_secret_is_shown(
         wait_for(lambda: " metrics and health at " in log.read_text() or run.poll() is not None, "the start", 60)
         assert run.poll() is None, log.read_text()
         url = log.read_text().partition(" metrics and health at ")[2].split()[0]
-        wait_for(lambda: 'outcome="encoded"} 40.0' in metrics(url), "the catalogue")
-        shop.clicks(("ann", "gardening-1"))
-        made = wait_for(lambda: shop.lists().get("ann"), "the list")
+        shop.garbage(topics.clicks, SOMEBODY.encode(), f'{{"user_id": "{SOMEBODY}", "item_id": 7}}'.encode())
+        wait_for(lambda: offered(shop), "a list with items")
+        wait_for(lambda: shop.records(topics.dead_letters), "the dead letter")
         shown = metrics(url) + " ".join(descendants(run.pid).values())
         shown += Path(f"/proc/{run.pid}/cmdline").read_bytes().decode()
         run.send_signal(signal.SIGTERM)
@@ -263,8 +264,17 @@ def test_a_click_becomes_a_list_over_sasl_and_tls_and_no_secret_is_shown(
     finally:
         run.kill()
         run.wait()
-    assert made.items
-    no_secret_in(shown + log.read_text(), connection)
+    told = log.read_text()
+    no_secret_in(shown + told, connection)
+    assert SOMEBODY not in shown + told, "nor who it was"
+    assert all(line in told for line in ("delivered", "updater: diverted", "updater: partitions assigned")), told
+
+
+def offered(shop: Bookshop) -> bool:
+    """Click until the updater knows the catalogue."""
+    shop.clicks((SOMEBODY, "gardening-1"))
+    made = shop.lists().get(SOMEBODY)
+    return made is not None and len(made.items) > 0
 
 
 def metrics(url: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -82,3 +83,17 @@ def test_libraries_are_heard_only_when_something_is_wrong() -> None:
     assert stream.getvalue() == ""
     kafka.error("Topic x is not authorized for this client")
     assert "not authorized" in stream.getvalue()
+
+
+def test_fields_are_fields_and_a_role_is_known_by_its_thread() -> None:
+    stream = written("debug")
+    line = threading.Thread(
+        target=logging.getLogger("x").debug, args=("delivered",), kwargs={"extra": {"offsets": {"clicks-0": 3}}},
+        name="updater",
+    )  # fmt: skip
+    line.start()
+    line.join()
+    told = json.loads(stream.getvalue())
+    assert (told["event"], told["offsets"], told["role"]) == ("delivered", {"clicks-0": 3}, "updater")
+    logging.getLogger("x").info("said")
+    assert "role" not in json.loads(stream.getvalue().splitlines()[1])

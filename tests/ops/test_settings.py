@@ -315,9 +315,13 @@ IN_THE_COMMANDS = {"broker_port", "log_level", "log_format"}
 IN_THE_DELIVERY = {"delivery", "transaction_timeout_s"}
 """tests/ops/test_delivery.py."""
 
+IN_THE_TRACING = {"tracing"}
+"""tests/ops/test_tracing.py."""
+
 
 def test_the_tables_of_this_test_know_every_setting() -> None:
-    assert REACHES.keys() | IN_THE_PROCESS.keys() | IN_THE_COMMANDS | IN_THE_DELIVERY == Settings.model_fields.keys()
+    elsewhere = IN_THE_COMMANDS | IN_THE_DELIVERY | IN_THE_TRACING
+    assert REACHES.keys() | IN_THE_PROCESS.keys() | elsewhere == Settings.model_fields.keys()
 
 
 @pytest.mark.parametrize("name", REACHES)
