@@ -1,6 +1,7 @@
 """Workers to be killed: the real process of Strata, forked from a server that has imported everything already.
 
-A start then takes half a second instead of five, and what starts is what `strata run` starts, with a small random BERT.
+What starts is what `strata run` starts, but for the imports and, with the model that :func:`warm` names, its loading:
+half a second instead of five, most of it the broker's.
 """
 
 from __future__ import annotations
@@ -20,10 +21,15 @@ from producers import failpoints
 PRELOAD = [
     "mortal_worker", "ops.process", "ops.settings", "kafka.admin", "kafka.codec",
     "transformers.models.bert.modeling_bert", "transformers.models.bert.configuration_bert",
-    "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
+    "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto", "warm_encoder",
 ]  # fmt: skip
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(PRELOAD)
+
+
+def warm(model: str) -> None:
+    """Have the server load this model once, for every worker. Before the first worker; later it changes nothing."""
+    os.environ.setdefault("STRATATEST_WARM_MODEL", model)
 
 
 def die_at(point: str, times: int) -> None:
@@ -43,12 +49,16 @@ def _run(bootstrap: str, given: dict[str, Any], roles: Sequence[str], die: tuple
     logging.basicConfig(filename=log, level=logging.INFO, format="%(asctime)s %(process)d %(message)s", force=True)
     logging.getLogger("kafka").setLevel(logging.ERROR)
     logging.info("forked")
+    import warm_encoder
+
     from ops.process import Process
     from ops.settings import Settings
     from producers.connection import Connection
 
     process = Process(Settings(**given), Connection(bootstrap=bootstrap), roles)
     signal.signal(signal.SIGTERM, lambda *_: process.stop())
+    if (encoder := warm_encoder.loaded(given)) is not None:
+        process.__dict__["encoder"] = encoder  # as if this process had loaded it
     if die is not None:
         die_at(*die)
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from bookshop import BOOKS, Bookshop, tiny_model, wait_for
-from mortal_worker import Worker
+from mortal_worker import Worker, warm
 
 from producers.connection import Connection
 from producers.topics import Topics
@@ -19,7 +19,9 @@ Start = Callable[..., Worker]
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The encoder where its sense does not matter."""
-    return tiny_model(tmp_path_factory.mktemp("tiny"), 32)
+    model = tiny_model(tmp_path_factory.mktemp("tiny"), 32)
+    warm(model)
+    return model
 
 
 DELIVERIES = [

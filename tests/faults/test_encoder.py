@@ -26,7 +26,7 @@ USERS = [f"reader-{n}" for n in range(80)]
 class Troubled:
     """A real encoder with something before each batch: it may take its time, or raise."""
 
-    def __init__(self, encoder: Encoder, trouble: Callable[[int], None]) -> None:
+    def __init__(self, encoder: Encoder, trouble: Callable[[Sequence[NDArray[np.int32]]], None]) -> None:
         self._encoder = encoder
         self._trouble = trouble
 
@@ -34,7 +34,7 @@ class Troubled:
         return getattr(self._encoder, name)
 
     def encode(self, inputs: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
-        self._trouble(len(inputs))
+        self._trouble(inputs)
         return self._encoder.encode(inputs)
 
 
@@ -70,10 +70,10 @@ def test_a_slow_encoder_delays_no_list_and_loses_no_partition(shop: Bookshop, en
 def test_an_encoder_that_runs_out_of_memory_gets_smaller_batches(shop: Bookshop, encoder: Encoder) -> None:
     refused: list[int] = []
 
-    def small(inputs: int) -> None:
-        if inputs > 3:
-            refused.append(inputs)
-            raise MemoryError(f"{inputs} inputs")
+    def small(inputs: Sequence[NDArray[np.int32]]) -> None:
+        if len(inputs) > 3:
+            refused.append(len(inputs))
+            raise MemoryError(f"{len(inputs)} inputs")
 
     troubled = Troubled(encoder, small)
     with shop.running(["updater"], encoder=troubled, deadline_ms=60_000):  # type: ignore[arg-type]
@@ -85,7 +85,7 @@ def test_an_encoder_that_runs_out_of_memory_gets_smaller_batches(shop: Bookshop,
 
 
 def test_an_encoder_that_always_fails_leaves_lists_from_cached_vectors(shop: Bookshop, encoder: Encoder) -> None:
-    def never(inputs: int) -> None:
+    def never(inputs: Sequence[NDArray[np.int32]]) -> None:
         raise MemoryError
 
     with shop.running(["updater"], encoder=Troubled(encoder, never), deadline_ms=60_000):  # type: ignore[arg-type]
@@ -93,6 +93,29 @@ def test_an_encoder_that_always_fails_leaves_lists_from_cached_vectors(shop: Boo
         wait_for(lambda: done(shop), "everything committed")
     lists = shop.lists()
     assert not any(made.encoded for made in lists.values())
+    assert all(made.items for made in lists.values())
+    assert check(shop, once=False).letters == 0
+
+
+def test_a_history_that_the_encoder_cannot_read_alone_leaves_its_users_a_list_from_cached_vectors(
+    shop: Bookshop, encoder: Encoder
+) -> None:
+    """No dead letter: the click is fine, it is in the profile and in a list. The failure is counted and logged."""
+    poison: list[bytes] = []
+
+    def choosy(inputs: Sequence[NDArray[np.int32]]) -> None:
+        poison[:] = poison or [inputs[0].tobytes()]
+        if any(one.tobytes() == poison[0] for one in inputs):
+            raise MemoryError(f"{len(inputs)} inputs")
+
+    with shop.running(["updater"], encoder=Troubled(encoder, choosy), deadline_ms=60_000) as process:  # type: ignore[arg-type]
+        shop.readers(USERS, 1)
+        wait_for(lambda: done(shop), "everything committed")
+        wait_for(lambda: value(process, "strata_encoder_errors_total"), "the failure is counted")
+    lists = shop.lists()
+    clicked = {click.user_id: click.item_id for click in shop.sent}
+    unread = {user for user, made in lists.items() if not made.encoded}
+    assert len({clicked[user] for user in unread}) == 1, "those whose only click is on one and the same book"
     assert all(made.items for made in lists.values())
     assert check(shop, once=False).letters == 0
 

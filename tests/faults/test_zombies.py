@@ -30,8 +30,15 @@ def done(shop: Bookshop) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.kafka
-@pytest.mark.parametrize("shop", [("kafka", "exactly-once"), ("kafka", "at-least-once")], indirect=True)
+@pytest.mark.parametrize(
+    "shop",
+    [
+        pytest.param(("kafka", "exactly-once"), id="kafka-exactly-once", marks=pytest.mark.kafka),
+        pytest.param(("kafka", "at-least-once"), id="kafka-at-least-once", marks=pytest.mark.kafka),
+        pytest.param(("tansu", "at-least-once"), id="tansu-at-least-once", marks=pytest.mark.broker),
+    ],
+    indirect=True,
+)
 def test_a_frozen_worker_is_replaced_and_what_it_writes_afterwards_is_hidden_or_harmless(
     shop: Bookshop, start: Start
 ) -> None:
@@ -81,4 +88,28 @@ def test_a_rebalance_in_the_middle_of_a_transaction(strict_shop: Bookshop, start
         wait_for(lambda: done(shop), "everything committed, by both", 60)
         other.stop()
         assert value(process, "strata_partitions_revoked_total", role="updater", kind="revoked") >= 1
+    check(shop, once=True)
+
+
+@pytest.mark.kafka
+def test_a_transaction_that_outlives_its_time_limit_is_done_again_by_a_new_producer(strict_shop: Bookshop) -> None:
+    shop = strict_shop
+    held: list[float] = []
+
+    def outlive(name: str) -> None:
+        if name == "before-commit" and not held:
+            began = time.monotonic()
+            assert shop.records(shop.topics.profiles) == [], "a reader waits until the broker has ended it"
+            held.append(time.monotonic() - began)
+
+    with shop.running(["updater"], transaction_timeout_s=2) as process:
+        wait_for(lambda: process.ready, "ready")
+        failpoints.arm(outlive)
+        shop.readers(USERS, 4)
+        wait_for(lambda: done(shop), "everything committed")
+        shop.readers(USERS, 2, seed=1)
+        wait_for(lambda: done(shop), "and what comes after it")
+        assert value(process, "strata_transactions_aborted_total", role="updater") >= 1
+    assert held
+    assert 1.5 < held[0] < 10, "the setting reaches the broker; its default is 10 s"
     check(shop, once=True)

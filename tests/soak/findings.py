@@ -36,7 +36,7 @@ class Findings:
     waits
         By fault, see :func:`freshness`.
     restored
-        Profiles and seconds of each restore.
+        Profiles and seconds of each restore, by worker: the second worker is the one that recovers.
     """
 
     outcome: Outcome
@@ -102,8 +102,7 @@ def report(findings: Findings, run: str, broker: str, load: str, *, once: bool) 
         these = [(fault, wait) for fault, wait in faults if fault.kind == kind]
         ready = [seconds for fault, _ in these for seconds in fault.ready]
         rows.append(f"| {kind} | {len(these)} | {_most(ready)} | {_most([wait for _, wait in these])} |")
-    most, longest = max((n for n, _ in restored), default=0), max((s for _, s in restored), default=0.0)
-    alone = max((s for n, s in restored[:2] if n == most), default=0.0)
+    alone, slowest = restored[1], max(seconds for _, seconds in restored)
     return [
         "# Soak",
         "",
@@ -126,9 +125,9 @@ def report(findings: Findings, run: str, broker: str, load: str, *, once: bool) 
         f"| lists after a newer one | {len(found.disordered)} | {_zero(once, 'lower `source.offset`')} |",
         f"| dead letters that came again | {found.repeated_letters} | {_zero(once, 'same origin')} |",
         f"| faults | {len(findings.faults)} | |",
-        f"| recovery: start of a lone worker after a kill -9 → ready, {most:,} profiles | {findings.recovery:.1f} s |"
-        f" ≤ {RECOVERY_S:.0f} s |",
-        f"| of it the restore; longest of {len(restored)} restores under load | {alone:.1f} s; {longest:.1f} s | |",
+        f"| recovery: start of a lone worker after a kill -9 → ready, {alone[0]:,} profiles |"
+        f" {findings.recovery:.1f} s | ≤ {RECOVERY_S:.0f} s |",
+        f"| of it the restore; longest of {len(restored)} restores under load | {alone[1]:.1f} s; {slowest:.1f} s | |",
         f"| start of a process → ready under load, median and longest of {len(starts)} |"
         f" {starts[len(starts) // 2] if starts else 0:.1f} s; {_most(starts)} s | |",
         "",
