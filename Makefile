@@ -15,7 +15,7 @@ ifneq ($(wildcard ../shared/kafka/bin/kafka-server-start.sh),)
 export KAFKA_HOME ?= $(abspath ../shared/kafka)
 endif
 
-.PHONY: demo test lint audit bench hostile soak clean
+.PHONY: demo test lint audit bench bench-quality hostile soak clean
 
 demo: $(VENV)/.demo
 	@exec $(BIN)/strata demo --seconds $(SECONDS)
@@ -35,6 +35,9 @@ audit: $(VENV)/.test
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m ops.bench
+
+bench-quality: $(VENV)/.bench
+	$(BIN)/python -m ops.bench.quality
 
 # a million messages as an attacker would write them; make hostile MESSAGES=50000 for fewer
 MESSAGES ?= 1000000

@@ -228,6 +228,7 @@ def evaluate(
     encode_users: Annotated[
         bool, typer.Option(help="Re-encode users through BERT, as the live system does (slow).")
     ] = False,
+    peers: Annotated[bool, typer.Option("--peers", help="Beside what else one could run, untuned.")] = False,
 ) -> None:
     """Measure list quality on a data set, without Kafka: each click is asked for, then learned."""
     from ops import evaluate as evaluation
@@ -247,6 +248,10 @@ def evaluate(
         for ties in ("shuffle", "keep")
     ]
     evaluation.show(outcomes, console)
+    if peers:
+        from ops.quality import quick
+
+        console.print(quick.table(data, warm_up=warm_up, seed=seed, limit=limit))
 
 
 @app.command()

@@ -51,7 +51,7 @@ class SASRec(Refitted):
         rate: float = 1e-3,
         steps: int = 100,
         recent: int = 50_000,
-        every: int = 5_000,
+        every: int = 10_000,
         seed: int = 7,
     ) -> None:
         super().__init__(items, every=every)

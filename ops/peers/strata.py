@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Collection
 from typing import Final
 
@@ -13,6 +14,7 @@ from models.events import Click
 from models.features import PARTS, part_of
 from models.histories import Histories
 from models.items import ItemStore
+from models.neighbours import WINDOW
 from models.profile import Profile
 from models.ranker import DEFAULT_WEIGHTS, RankingConfig
 from models.ranker_learning import LearningConfig
@@ -34,16 +36,26 @@ class Strata:
         The catalogue with its vectors, its rows those of the questions.
     diversity
         λ of maximal marginal relevance.
+    step, sample
+        Of the ranker's learning: see :class:`~models.ranker_learning.LearningConfig`. A sample of 0 learns nothing.
     without
         Parts (of :data:`~models.features.PARTS`) whose features weigh nothing.
     """
 
-    def __init__(self, items: ItemStore, *, diversity: float = 0.15, without: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        items: ItemStore,
+        *,
+        diversity: float = 0.15,
+        step: float = LearningConfig.step,
+        sample: float = LearningConfig.sample,
+        without: Collection[str] = (),
+    ) -> None:
         unknown = set(without) - set(PARTS)
         if unknown:
             raise ConfigurationError(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
         weights = {name: values for name, values in DEFAULT_WEIGHTS.items() if part_of(name) not in without}
-        learning = LearningConfig(without=frozenset(without))
+        learning = LearningConfig(step=step, sample=sample, without=frozenset(without))
         self.system = System(items, RankingConfig(mix=0.0, diversity=diversity, weights=weights), learning=learning)
         self._offset = 0
 
@@ -97,14 +109,27 @@ class Alone(Strata):
     def __init__(self, items: ItemStore, *, scorer: str) -> None:
         if scorer not in SCORERS:
             raise ConfigurationError(f"no scorer {scorer!r}; there are {', '.join(SCORERS)}")
-        super().__init__(items)
+        super().__init__(items, sample=0.0)
         self.scorer = scorer
+        self._last: defaultdict[int, deque[int]] = defaultdict(lambda: deque(maxlen=WINDOW))
 
     def recommend(self, questions: Questions, n: int) -> NDArray[np.int64]:
         """The highest values; what has none is not listed."""
         scores = self._values(self.profiles(questions)).astype(np.float32)
         scores[scores <= 0] = -np.inf
         return top(scores, questions, n)
+
+    def learn(self, clicks: Clicks) -> None:
+        """Teach what the scorer reads, and nothing else: text reads nothing but vectors."""
+        if self.scorer == "layer":
+            super().learn(clicks)
+            return
+        within(clicks, len(self.system.items))
+        if self.scorer == "co":
+            for user, row in zip(clicks.users.tolist(), clicks.rows.tolist(), strict=True):
+                before = self._last[user]
+                self.system.neighbours.learn(row, list(before))
+                before.appendleft(row)
 
     def _values(self, profiles: list[Profile]) -> NDArray[np.float32]:
         system = self.system

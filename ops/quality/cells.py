@@ -44,10 +44,10 @@ class Cell:
     def path(self) -> Path:
         """Where its result is kept: the name is a hash of all that it depends on."""
         made = hashlib.blake2b(digest_size=12)
+        made_by = method(self.method)
         for part in (
-            self.method,
+            (made_by.module, made_by.factory, made_by.fixed),
             self.params,
-            method(self.method),
             self.protocol,
             _data(self.source),
             _code(self.method),
@@ -69,6 +69,11 @@ class Cell:
         """The kept result beside what was clicked."""
         made = self.result()
         return None if made is None else Outcome(_asked(self.source, self.protocol, made.at.tobytes()), made)
+
+    @property
+    def stream(self) -> Stream:
+        """The clicks, not yet ordered."""
+        return _stream(self.source)
 
     def compute(self) -> None:
         """Run it and keep the result."""

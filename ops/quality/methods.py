@@ -71,7 +71,7 @@ PEERS: Final[dict[str, Method]] = {
         "ItemKNN",
         {"decay": _DECAYS, "neighbours": (200, 50, 1_000), "shrink": (10.0, 2.0, 50.0)},
     ),
-    "EASE": Method("ops.peers.ease", "EASE", {"decay": _DECAYS, "l2": (200.0, 50.0, 500.0, 1_000.0)}),
+    "EASE": Method("ops.peers.ease", "EASE", {"decay": _DECAYS, "l2": (200.0, 20.0, 50.0, 500.0, 1_000.0)}),
     "iALS": Method(
         "ops.peers.ials",
         "IALS",
@@ -99,7 +99,9 @@ STRATA: Final = "Strata"
 HOURLY: Final = "Strata, hourly"
 """Not run apart: Strata's own lists, as old as an hourly batch would make them."""
 
-_STRATA: Final = Method("ops.peers.strata", "Strata", {"diversity": (0.15, 0.0, 0.3)}, vectors=True)
+_STRATA: Final = Method(
+    "ops.peers.strata", "Strata", {"diversity": (0.15, 0.0, 0.3), "step": (0.1, 0.03)}, vectors=True
+)
 
 SCORERS: Final[dict[str, Method]] = {
     f"{scorer} alone": Method("ops.peers.strata", "Alone", vectors=True, fixed=(("scorer", scorer),))
@@ -107,12 +109,16 @@ SCORERS: Final[dict[str, Method]] = {
 }
 """Each of Strata's scorers by itself."""
 
-PARTS: Final = ("text", "layer")
-"""Components behind the gate."""
+PARTS: Final[dict[str, Params]] = {
+    "text": (("without", ("text",)),),
+    "layer": (("without", ("layer",)),),
+    "learning": (("sample", 0.0),),
+}
+"""Components behind the gate, and what takes each away."""
 
 WITHOUT: Final[dict[str, Method]] = {
-    f"Strata without {part}": Method("ops.peers.strata", "Strata", vectors=True, fixed=(("without", (part,)),))
-    for part in PARTS
+    f"Strata without {part}": Method("ops.peers.strata", "Strata", vectors=True, fixed=fixed)
+    for part, fixed in PARTS.items()
 }
 
 METHODS: Final[dict[str, Method]] = {STRATA: _STRATA, **PEERS, **SCORERS, **WITHOUT}

@@ -16,6 +16,7 @@ from models.events import Click, Item
 from models.items import ItemStore
 from ops import catalogue
 from ops.datasets import BUILDERS, dataset
+from ops.quality.drift import SHIFTS
 from ops.quality.stream import Stream
 
 SHARED: Final = Path("../shared/data")
@@ -40,6 +41,8 @@ class Source:
         Only so many users, drawn with a seed; before the limit.
     new
         Mostly new users: see :meth:`ops.quality.stream.Stream.mostly_new`.
+    shift
+        One of :data:`ops.quality.drift.SHIFTS` at the half of the stream.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Source:
     limit: int | None = None
     users: int | None = None
     new: bool = False
+    shift: str = ""
 
     @property
     def note(self) -> str:
@@ -62,22 +66,32 @@ class Source:
 
     def stream(self) -> Stream:
         """Its clicks."""
-        items, clicks = _read(replace(self, name="", new=False))
+        items, clicks = _read(replace(self, name="", new=False, shift=""))
         made = Stream.of(self.name, [item.item_id for item in items], clicks)
-        return replace(made.mostly_new(), name=self.name) if self.new else made
+        if self.new:
+            made = replace(made.mostly_new(), name=self.name)
+        return SHIFTS[self.shift](made) if self.shift else made
 
     def store(self) -> ItemStore:
         """Its catalogue with vectors (cached on disk, or encoded now), rows as in the stream; a new one each time."""
-        items, _ = _read(replace(self, name="", new=False))
+        items, _ = _read(replace(self, name="", new=False, shift=""))
         return catalogue.load(items, _encoder())
 
 
 def sources() -> list[Source]:
     """Those that can be had here: each whole, and as a stream of mostly new users."""
-    found = [Source("movielens-100k", "movielens-100k"), Source("completejourney", "completejourney", 50_000, 200)]
+    movies = Source("movielens-100k", "movielens-100k")
+    groceries = Source("completejourney", "completejourney", 30_000, 120)
+    found = [movies, _new(movies)]
     if (retail := SHARED / "online-retail").is_dir():
-        found.append(Source("online-retail", str(retail), 200_000))
-    return [each for source in found for each in (source, replace(source, name=f"{source.name}-new", new=True))]
+        shop = Source("online-retail", str(retail), 100_000)
+        found += [shop, _new(shop)]
+    # of few households mostly new ones would be next to nobody
+    return [*found, groceries, _new(replace(groceries, limit=40_000, users=1_000))]
+
+
+def _new(source: Source) -> Source:
+    return replace(source, name=f"{source.name}-new", new=True)
 
 
 def source(name: str) -> Source:

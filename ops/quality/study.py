@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ops.quality.cells import Cell
+from ops.quality.drift import SHIFTS
 from ops.quality.methods import HOURLY, METHODS, PEERS, SCORERS, STRATA, WITHOUT, Params
 from ops.quality.outcome import Outcome
 from ops.quality.replay import Protocol
@@ -22,6 +23,12 @@ VARIANTS: Final = {
     "ties kept": Protocol(start=0.3, ties="keep"),
     "repeats allowed": Protocol(start=0.3, repeats=True),
 }
+
+VARIED: Final = (STRATA, *(name for name in PEERS if name != "SASRec"))
+"""Without the one that alone would take as long as all others together."""
+
+SHIFTED: Final = Protocol(start=0.4)
+SHIFTED_METHODS: Final = (STRATA, "EASE", "popularity")
 
 TUNED: Final = (STRATA, *PEERS)
 
@@ -80,7 +87,18 @@ class Study:
 
     def variants(self) -> list[Cell]:
         """Ties kept, repeats allowed; not for streams that are derived from another."""
-        return [] if self.source.new else self._cells((STRATA, *PEERS), VARIANTS.values())
+        return [] if self.source.new else self._cells(VARIED, VARIANTS.values())
+
+    def drift(self) -> dict[tuple[str, str], Cell]:
+        """(shift, method) → the cell on the shifted stream, asked for from just before the shift."""
+        if self.source.new:
+            return {}
+        return {
+            (shift, name): replace(cell, source=replace(self.source, shift=shift), protocol=SHIFTED)
+            for shift in SHIFTS
+            for name in SHIFTED_METHODS
+            if (cell := self.cell(name)) is not None
+        }
 
     def _cells(self, names: Iterable[str], protocols: Iterable[Protocol]) -> list[Cell]:
         found = (self.cell(name, protocol) for protocol in protocols for name in names)

@@ -207,7 +207,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
             for user, row, ts in zip(made.users, made.rows, made.times, strict=True)
         ],
     )
-    return source("toy")
+    return source(str(tmp_path / "toy"))
 
 
 def test_a_finished_cell_is_not_computed_again_until_something_changes(

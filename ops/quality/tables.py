@@ -1,0 +1,136 @@
+"""The report's tables, in Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from ops.quality.drift import Adaptation
+from ops.quality.gate import Verdict
+from ops.quality.methods import HOURLY, METHODS, PEERS, SCORERS, STRATA, TRIALS
+from ops.quality.outcome import LAGS, SLICES, Outcome
+from ops.quality.study import TUNED, VARIANTS, VARIED, Study
+
+ROWS = (STRATA, HOURLY, *PEERS, *SCORERS)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A Markdown table, its first column text, the others numbers."""
+    return [
+        f"| {' | '.join(head)} |",
+        f"|---|{'--:|' * (len(head) - 1)}",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+
+
+def main(study: Study) -> list[str]:
+    """Every method, by every measure."""
+    outcomes = dict(study.outcomes(ROWS))
+    ours = outcomes.get(STRATA)
+    head = ("method", "HR@10", "Strata − it", "NDCG@10", "MRR@10", "coverage", "Gini", *SLICES[1:], "µs an event")
+    rows = []
+    for name in ROWS:
+        made = outcomes.get(name)
+        if made is None:
+            rows.append((name, "not finished", *[""] * (len(head) - 2)))
+            continue
+        against = "" if ours is None or name == STRATA else signed(ours.rate() - made.rate(), ours.error("all", made))
+        rows.append(
+            (
+                f"**{name}**" if name == STRATA else name,
+                f"{made.rate():.4f} ± {made.error():.4f}",
+                against,
+                f"{made.ndcg():.4f}",
+                f"{made.reciprocal_rank():.4f}",
+                f"{made.coverage():.1%}",
+                f"{made.gini():.3f}",
+                *(rate(made, of) for of in SLICES[1:]),
+                "" if name == HOURLY else f"{made.microseconds():,.0f}",
+            )
+        )
+    lines = table(head, rows)
+    if ours is not None:
+        sizes = ", ".join(f"{of} {int(ours.asked.slices[of].sum()):,}" for of in SLICES)
+        lines += ["", f"Clicks asked for: {sizes}. Chance: {ours.asked.chance:.4f}."]
+    return lines
+
+
+def variants(study: Study) -> list[str]:
+    """HR@10 with ties kept, and with repeats allowed."""
+    return table(
+        ("HR@10", *VARIANTS),
+        ((name, *(_rate(study.outcome(name, protocol)) for protocol in VARIANTS.values())) for name in VARIED),
+    )
+
+
+def stale(studies: Sequence[Study]) -> list[str]:
+    """Strata by the age of its lists."""
+    return table(
+        ("list so many clicks old", *map(str, LAGS), "hourly"),
+        (
+            (study.source.name, *(f"{ours.stale(lag).rate():.3f}" for lag in LAGS), f"{ours.hourly().rate():.3f}")
+            for study in studies
+            if (ours := study.outcome(STRATA)) is not None
+        ),
+    )
+
+
+def tuned(study: Study) -> list[str]:
+    """The chosen settings."""
+    rows = []
+    for name in TUNED:
+        params = study.chosen(name)
+        values = "not finished" if params is None else ", ".join(f"{key} {value:g}" for key, value in params)
+        tried = len(METHODS[name].trials())
+        rows.append((name, values, str(tried) if tried == TRIALS else f"{tried} (all that it has)"))
+    return table(("method", "chosen", "tried"), rows)
+
+
+def gate(verdicts: Sequence[Verdict]) -> list[str]:
+    """What each component adds."""
+    rows = [
+        (
+            verdict.component,
+            each.data,
+            *(signed(gain.gain, gain.error) for gain in each.gains),
+            *[""] * (3 - len(each.gains)),
+            f"{each.coverage:+.1%}",
+            f"{signed(each.blend.gain, each.blend.error)} ({each.best})",
+            f"**{'on' if verdict.on else 'off'}**",
+        )
+        for verdict in verdicts
+        for each in verdict.evidence
+    ]
+    head = ("component", "data", "all", "new items", "new users", "coverage", "Strata − best scorer alone", "verdict")
+    return table(head, rows)
+
+
+def adaptation(data: str, shifts: Mapping[str, Mapping[str, Adaptation]]) -> list[str]:
+    """How soon the hit rate is back after a shift."""
+    rows = []
+    for shift, methods in shifts.items():
+        for name, found in methods.items():
+            windows = " ".join(f"{value:.3f}"[1:] for value in found.windows[found.before :][:8])
+            before = " ".join(f"{value:.3f}"[1:] for value in found.windows[: found.before][-3:])
+            reached = "yes" if found.recovered >= 0.95 else "**no**"
+            rows.append((f"{data}, {shift}", name, before, windows, f"{found.soon:.4f}", f"{found.level:.4f}",
+                         f"{found.recovered:.0%} ± {found.error:.0%}", reached))  # fmt: skip
+    return table(
+        ("shift", "method", "by 1,000 before", "by 1,000 after", "2,500 – 5,000", "5,000 – 15,000", "back", "≥ 95 %"),
+        rows,
+    )
+
+
+def signed(value: float, error: float) -> str:
+    """A difference and its standard error."""
+    return f"{value:+.4f} ± {error:.4f}"
+
+
+def rate(made: Outcome, of: str) -> str:
+    """HR@10 of a slice; a dash where it is empty."""
+    value = made.rate(of)
+    return "–" if math.isnan(value) else f"{value:.4f}"
+
+
+def _rate(made: Outcome | None) -> str:
+    return "not finished" if made is None else f"{made.rate():.4f} ± {made.error():.4f}"

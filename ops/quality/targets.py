@@ -1,0 +1,89 @@
+"""The figures that the project promises, beside what is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ops.quality.methods import HOURLY, PEERS, SCORERS, STRATA
+from ops.quality.outcome import Outcome
+from ops.quality.study import Study
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """``value``, with its standard error where that makes sense, is to be at least ``least``."""
+
+    data: str
+    what: str
+    value: float
+    least: float
+    error: float | None = None
+
+    @property
+    def reached(self) -> bool:
+        """As measured; the error is shown, not counted in."""
+        return self.value >= self.least
+
+    @property
+    def line(self) -> str:
+        """One line of the report."""
+        error = "" if self.error is None else f" ± {self.error:.3f}"
+        return (
+            f"| {self.data} | {self.what} | {self.value:.3f}{error} | ≥ {self.least:g} "
+            f"| {'yes' if self.reached else '**no**'} |"
+        )
+
+
+def ratio(ours: Outcome, other: Outcome) -> tuple[float, float]:
+    """HR@10 over another's, and its standard error by the delta method from the paired difference."""
+    base = other.rate()
+    if not base:
+        return float("inf"), 0.0
+    found = ours.rate() / base
+    # r = a / b, a = b + d: dr ≈ (dd − (r − 1) db) / b; the two are hardly correlated, and db counts little
+    return found, float(((ours.error("all", other)) ** 2 + ((found - 1) * other.error()) ** 2) ** 0.5 / base)
+
+
+def targets(study: Study) -> Iterator[Target]:
+    """Those of a data set."""
+    name = study.source.name
+    ours = study.outcome(STRATA)
+    peers = dict(study.outcomes(PEERS))
+    if ours is None or not peers:
+        return
+    best = max(peers, key=lambda peer: peers[peer].rate())
+    least = 1.09 if name == "movielens-100k" else 1.05
+    yield Target(
+        name, f"HR@10 over the best peer's ({best})", ratio(ours, peers[best])[0], least, ratio(ours, peers[best])[1]
+    )
+    alone = dict(study.outcomes((*SCORERS, "popularity")))
+    if alone:
+        top = max(alone, key=lambda scorer: alone[scorer].rate())
+        value, error = ratio(ours, alone[top])
+        yield Target(name, f"over the best scorer in hindsight ({top})", value, 1.0, error)
+    for scorer, times in OVER_POPULARITY.get(name, {}).items():
+        if {scorer, "popularity"} <= alone.keys():
+            value, error = ratio(alone[scorer], alone["popularity"])
+            yield Target(name, f"{scorer}, over popularity", value, times, error)
+    hourly = study.outcome(HOURLY)
+    if hourly is not None and not study.source.new:
+        value, error = ratio(ours, hourly)
+        yield Target(name, "over itself, run hourly", value, 2.0, error)
+    if name in NEW_ITEMS:
+        chance = ours.asked.chance
+        yield Target(
+            name,
+            "new items, over chance",
+            ours.rate("new items") / chance,
+            NEW_ITEMS[name],
+            ours.error("new items") / chance,
+        )
+    yield Target(name, f"coverage over the best peer's ({best})", ours.coverage() / peers[best].coverage(), 1.0)
+
+
+OVER_POPULARITY = {"movielens-100k": {"layer alone": 1.4}, "online-retail": {"co alone": 2.5}}
+"""Data set → scorer → how many times the tuned popularity's HR@10 it is to reach."""
+
+NEW_ITEMS = {"movielens-100k": 5.0, "online-retail": 9.0}
+"""Data set → how many times better than chance new items are to be found."""
