@@ -71,7 +71,7 @@ def test_every_topic_and_every_role_is_in_it() -> None:
 
 def test_the_examples_of_the_readme_fit_their_schemas() -> None:
     blocks = re.findall(r"```json\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    kinds = {"title": "item", "event": "click", "generated_at": "recommendation"}
+    kinds = {"title": "item", "ts": "click", "generated_at": "recommendation"}
     seen = set()
     for block in blocks:
         name = next((kind for key, kind in kinds.items() if f'"{key}"' in block.split('"items"')[0]), None)
