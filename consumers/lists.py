@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,9 +17,6 @@ from models.recommender import RankedList, Recommender
 from models.records import LayerRef, Recommendation, Source
 from producers.publisher import Message
 from producers.topics import Topics
-
-ARM: Final = "full"
-"""The arm of a list: everybody has the full method."""
 
 
 @dataclass(slots=True)
@@ -134,7 +131,7 @@ class ListMaker:
             model=self._model,
             layers_version=layers.version if layers else 0,
             weights_version=self._recommender.weights_version,
-            arm=ARM,
+            arm=self._recommender.arms.of(one.user_id),
             encoded=encoded,
             source=Source(self._topics.clicks, partition, profile.applied),
             layer=LayerRef(ranked.layer, ranked.label) if ranked.layer else None,

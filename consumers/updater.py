@@ -26,7 +26,7 @@ from consumers.erased import Erased
 from consumers.forgetting import Forgetting
 from consumers.in_flight import InFlight
 from consumers.knowledge import Knowledge
-from consumers.lists import ARM, ListMaker, Made, Ready
+from consumers.lists import ListMaker, Made, Ready
 from consumers.metrics import Metrics
 from consumers.reencoder import Reencoder
 from consumers.restoring import restore
@@ -242,8 +242,9 @@ class Updater:
         hit = shard.served.holds(click.user_id, self._items.find(click.item_id))
         if hit is None or click.event in self._config.profile.negative_events:
             return
-        self._metrics.hit_attempts.labels(ARM).inc()
-        self._metrics.hits.labels(ARM).inc(hit)
+        arm = self.recommender.arms.of(click.user_id)
+        self._metrics.hit_attempts.labels(arm).inc()
+        self._metrics.hits.labels(arm).inc(hit)
 
     # -- lists --------------------------------------------------------------------------------------------------
 

@@ -79,6 +79,8 @@ class RankingConfig:
     """Safety labels that are never offered."""
     weights: Mapping[str, tuple[float, ...]] = field(default_factory=lambda: DEFAULT_WEIGHTS)
     """Weights of the features by bucket of history length: see :data:`DEFAULT_WEIGHTS`."""
+    arms: Mapping[str, float] = field(default_factory=dict)
+    """Hold-out → share of the users: see :class:`~models.arms.Arms`."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -103,7 +105,6 @@ class Scored:
 
 def score(
     weights: NDArray[np.float32],
-    buckets: NDArray[np.int64],
     features: NDArray[np.float32],
     valid: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
@@ -111,12 +112,11 @@ def score(
 
     Parameters
     ----------
-    weights : float32 [buckets, features]
-    buckets : int64 [b]
+    weights : float32 [b, features]
         Each user's.
     features : float32 [b, features, m]
     valid : bool [b, m]
     """
-    scores: NDArray[np.float32] = np.matmul(weights[buckets, None, :], features)[:, 0]
+    scores: NDArray[np.float32] = np.matmul(weights[:, None, :], features)[:, 0]
     scores[~valid] = -np.inf
     return scores

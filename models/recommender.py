@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arms import Arms
 from models.candidates import Candidates, CandidateSources, Quota
 from models.diversity import cosines, diversify
+from models.experts import Rankings
 from models.features import PARTS, SCORERS, TO_PARTS, features_of
 from models.filters import Filters
 from models.histories import Histories
@@ -100,6 +102,8 @@ class Recommender:
         self.config = config = config or RankingConfig()
         self.weights = self.learned = as_weights(config.weights)
         self.weights_version = 0
+        self.arms = Arms(config.arms)
+        self._rankings = Rankings(self.weights)
         self.timings: dict[str, float] = defaultdict(float)
         self._clock = clock
         self.filters = Filters(items, config.repeat_after_s, config.blocked_categories, config.blocked_labels)
@@ -160,16 +164,18 @@ class Recommender:
         if not len(self.items):
             return [RankedList([], [], [], [], "", "") for _ in profiles]
         lists: list[RankedList] = []
+        weights = self.arms.weights(self._rankings, self.weights, self.learned)
         chunk = max(1, min(_CHUNK, _CELLS // max(1, len(self.items))))
         for start in range(0, len(profiles), chunk):
-            lists.extend(self._chunk(profiles[start : start + chunk], now_ms, n))
+            lists.extend(self._chunk(profiles[start : start + chunk], weights, now_ms, n))
         return lists
 
     def score(self, profiles: Sequence[Profile], now_ms: int, n: int = 10) -> Scored:
         """Candidates, features and scores of users, as :meth:`recommend` works them out (a chunk of users at most)."""
         if self.filters.known < len(self.items):
             self.follow()
-        return self._score(profiles, Histories.of(profiles), *self._places(profiles), now_ms, n)
+        histories = Histories.of(profiles)
+        return self._score(profiles, histories, *self._places(profiles), self.weights[histories.buckets], now_ms, n)
 
     def ranked_items(self, ranked: RankedList, profile: Profile) -> tuple[RankedItem, ...]:
         """A list as it is published: titles, and each item's reason."""
@@ -183,10 +189,11 @@ class Recommender:
             out.append(RankedItem(ids[row], titles[row], total, Reason(text, clicked, dict(zip(PARTS, values)))))  # noqa: B905 (a list's parts are PARTS)
         return tuple(out)
 
-    def _chunk(self, profiles: Sequence[Profile], now_ms: int, n: int) -> list[RankedList]:
+    def _chunk(self, profiles: Sequence[Profile], by_arm: NDArray[np.float32], now_ms: int, n: int) -> list[RankedList]:
         histories = Histories.of(profiles)
+        weights = by_arm[[self.arms.number(profile.user_id) for profile in profiles], histories.buckets]
         vectors, membership = self._places(profiles)
-        scored = self._score(profiles, histories, vectors, membership, now_ms, n)
+        scored = self._score(profiles, histories, vectors, membership, weights, now_ms, n)
         rows, scores = scored.candidates.rows, scored.scores
         with self._timed("diversity"):
             n = min(n, rows.shape[1])
@@ -199,7 +206,7 @@ class Recommender:
             picked = np.take_along_axis(rows, chosen, axis=1)
             listed = np.take_along_axis(scores, chosen, axis=1)
             mine = np.take_along_axis(scored.features, chosen[:, None, :], axis=2)
-            mine *= self.weights[scored.buckets][:, :, None]
+            mine *= weights[:, :, None]
             parts = np.matmul(mine.transpose(0, 2, 1), TO_PARTS)
             causes = because(self.items, self.neighbours, histories, vectors, picked, parts)
             return self._lists(profiles, membership, picked, listed, parts, causes)
@@ -248,6 +255,7 @@ class Recommender:
         histories: Histories,
         vectors: NDArray[np.float32],
         membership: Membership | None,
+        weights: NDArray[np.float32],
         now_ms: int,
         least: int,
     ) -> Scored:
@@ -266,7 +274,7 @@ class Recommender:
             popularity, top = self._popularity(rows)
             made = features_of(values, popularity, top, self.neighbours.counts[rows])
         with self._timed("score"):
-            scores = score(self.weights, histories.buckets, made, found.valid)
+            scores = score(weights, made, found.valid)
         return Scored(found, made, histories.buckets, scores)
 
     def _popularity(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

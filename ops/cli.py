@@ -300,6 +300,18 @@ def experts() -> None:
     console.print(experts.table(reading.weights(reachable(effective), effective.topics)))
 
 
+@app.command()
+def arms(
+    url: Annotated[list[str] | None, typer.Option(help="Metrics of a worker; several may be named.")] = None,
+) -> None:
+    """Print what each arm has hit, and what the full method adds to the hold-outs."""
+    from ops import arms
+
+    effective = settings()
+    here = f"http://{effective.http_host}:{effective.http_port}/metrics"
+    console.print(arms.table(arms.counts(url or [here])))
+
+
 Reason = Annotated[str, typer.Option("--reason", help="Only those whose stage, error class or reason contains this.")]
 OfTopic = Annotated[str, typer.Option("--topic", help="Only those that were on this topic.")]
 

@@ -132,6 +132,7 @@ class Settings(  # the last of the bases has the first fields
             layer_candidates=self.layer_candidates,
             diversity=self.diversity,
             repeat_after_s=self.repeat_after,
+            arms=self.arms,
             blocked_categories=self.blocked_categories,
             blocked_labels=self.blocked_labels,
         )

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator
 from pydantic_settings import BaseSettings
 
+from models.errors import ConfigurationError
 from ops.settings.words import Names, split
 
 
@@ -19,12 +20,28 @@ class ListSettings(BaseSettings):
     )
     blocked_categories: Names = Field(frozenset(), description="Categories never offered, with commas between")
     blocked_labels: Names = Field(frozenset(), description="Safety labels never offered, with commas between")
+    arms: dict[str, float] = Field(
+        {}, description='Hold-outs: share of the users whom one expert serves (JSON: {"popularity.3000": 0.05})'
+    )
     diversity: float = Field(0.15, ge=0, le=1, description="Maximal marginal relevance: 0 by score alone")
     text_candidates: PositiveInt = Field(200, description="Nearest items by vector that are looked at")
     co_candidates: PositiveInt = Field(200, description="Co-clicked items that are looked at")
     layer_candidates: PositiveInt = Field(100, description="Top items of the user's layers that are looked at")
     index_exact_below: int = Field(20_000, ge=0, description="Items up to which the vector search is exact")
     index: Literal["ivf", "hnsw"] = Field("ivf", description="FAISS index above that")
+
+    @field_validator("arms")
+    @classmethod
+    def _arms(cls, value: dict[str, float]) -> dict[str, float]:
+        from models.arms import Arms
+
+        if any(share < 0 for share in value.values()):
+            raise ValueError("a share cannot be below 0")
+        try:
+            Arms(value)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
+        return value
 
     @field_validator("blocked_categories", "blocked_labels", mode="before")
     @classmethod

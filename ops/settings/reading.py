@@ -7,13 +7,16 @@ import os
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from models.errors import ConfigurationError
 from ops.settings.composed import FILE, PREFIX, Settings
+
+_DICTS: Final = {"repeat_after": '{"purchase": 86400}', "arms": '{"popularity.3000": 0.05}'}
+"""Settings of names and numbers, with an example."""
 
 
 def load(**given: Any) -> Settings:
@@ -40,10 +43,11 @@ def load(**given: Any) -> Settings:
         _refuse_unknown(_name(e["loc"]) for e in error.errors() if e["type"] == "extra_forbidden")
         wrong = "; ".join(_wrong(_name(e["loc"]), e["msg"]) for e in error.errors())
         raise ConfigurationError(f"wrong settings: {wrong}. `strata config --markdown` explains them all") from None
-    except SettingsError:
+    except SettingsError as error:
         # pydantic tells the field in words alone; the only settings that it parses are those of a dict
+        name = next((name for name in _DICTS if f'"{name}"' in str(error)), "")
         raise ConfigurationError(
-            f'wrong settings: {PREFIX}REPEAT_AFTER: must be JSON, such as {{"purchase": 86400}}'
+            f"wrong settings: {PREFIX}{name.upper()}: must be JSON, such as {_DICTS.get(name, '{}')}"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{FILE}={file}: not TOML: {error}") from None

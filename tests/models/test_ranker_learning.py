@@ -26,7 +26,7 @@ def made_up(b: int = 12, m: int = 30, seed: int = 0) -> tuple[Scored, list[int]]
     buckets = draw.integers(0, len(BUCKETS), b)
     nothing = np.zeros((b, m), np.float32)
     text = np.where(valid, features[:, FEATURES.index("text.ratio")], -1)
-    scores = score(PRIOR, buckets, features, valid)
+    scores = score(PRIOR[buckets], features, valid)
     scored = Scored(Candidates(rows, valid, nothing, nothing, nothing), features, buckets, scores)
     return scored, (100 + text.argmax(axis=1)).tolist()
 
