@@ -91,7 +91,9 @@ def test_a_click_that_is_stamped_ahead_does_not_outlive_the_erasure(bench: Bench
     erase(bench, "ann")
     bench.work()
     bench.submit(ahead)
+    bench.encode()
     assert not bench.work().messages
+    assert count(bench, "clicks_erased_total") == 1
 
 
 def test_what_is_in_flight_for_an_erased_user_is_dropped_and_its_offsets_settled(bench: Bench) -> None:
@@ -201,20 +203,20 @@ def test_a_worker_that_dies_half_way_leaves_what_is_still_to_be_done(bench: Benc
     assert not quiet.work().messages
 
 
-def test_a_click_right_after_the_erasure_outlives_its_tombstones(bench: Bench) -> None:
+def test_a_click_right_after_the_erasure_outlives_its_tombstones(bench: Bench, diversion: Diversion) -> None:
     serve(bench, ("ann", "i0"))
-    bench.clock.now += 1
+    bench = restarted(bench, diversion, config=UpdaterConfig(publish_s=0.2))
+    bench.assign(0)
+    serve(bench, ("bob", "i0"))
+    bench.clock.now += 0.06
     erase(bench, "ann")
-    bench.clock.now += 0.001
-    bench.updater.poll(bench.clock.now + 0.05)  # the list's tombstone is on its way
-    bench.submit(bench.click("ann", "i1", ts=bench.now_ms + 1))
-    bench.encode()
-    bench.clock.now += 0.1
-    bench.work()
-    for _ in range(3):
-        bench.work()
-    last = [r for r in bench.topics.records(bench.names.profiles) if r.key == b"ann" and r.partition == 0][-1]
-    assert last.value is not None
+    assert bench.updater.poll(bench.clock.now) is None, "known, and too early to publish"
+    bench.clock.now += 0.2
+    work = serve(bench, ("ann", "i1"))
+    assert bench.tombstones(work) == lists(bench, "ann")
+    assert [made.user_id for made in bench.lists(work)] == ["ann"]
+    bench.clock.now += 0.2
+    assert not bench.tombstones(bench.work()), "his profile's would delete the new one"
 
 
 def test_tombstones_of_a_revoked_partition_are_the_next_owners(bench: Bench) -> None:
