@@ -78,6 +78,7 @@ class CandidateSources:
         self._sums: NDArray[np.float32] = np.zeros(0, np.float32)
         self._recent: NDArray[np.float32] = np.zeros(0, np.float32)
         self._marks: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._places: NDArray[np.int32] = np.zeros(0, np.int32)
 
     def find(
         self,
@@ -125,28 +126,80 @@ class CandidateSources:
         touched = self.neighbours.add_scores(histories.rows, histories.decay, sums, n)
         lately = self.neighbours.add_scores(histories.rows[:, :RECENT], histories.recent, recent, n)
         sums[seen] = 0
-        text = self._mark_text(marks, vectors, seen, offered)
-        self._mark_co(marks, sums, n)
-        if self.layers is not None and membership is not None:
-            self._mark_layers(marks.reshape(b, n), self.layers, membership)
-        grid = marks.reshape(b, n)
-        marks[seen] = False
-        grid &= offered
-        self._fill(grid, seen, offered, least)
-        found = np.flatnonzero(marks)
+        near = None
+        if n > _FILLED and not self.index.exact:
+            found = self._sparse(marks, sums, touched, vectors, membership, seen, offered, least)
+        else:
+            found, near = self._dense(marks, sums, vectors, membership, seen, offered, least)
         rows, valid, keys = _side_by_side(found, b, n)
         co = np.where(valid, sums[keys], np.float32(0))
         newest = np.where(valid, recent[keys], np.float32(0))
-        near = self.index.cosines(vectors, rows) if text is None else text.ravel()[keys]
-        near = np.where(valid, np.maximum(near, 0), np.float32(0))
-        marks[found] = False
+        text = self.index.cosines(vectors, rows) if near is None else near.ravel()[keys]
+        text = np.where(valid, np.maximum(text, 0), np.float32(0))
         if n <= _FILLED:
             sums.fill(0)
             recent.fill(0)
         else:
             sums[touched] = 0
             recent[lately] = 0
-        return Candidates(rows, valid, co, newest, near)
+        return Candidates(rows, valid, co, newest, text)
+
+    def _dense(
+        self,
+        marks: NDArray[np.bool_],
+        sums: NDArray[np.float32],
+        vectors: NDArray[np.float32],
+        membership: Membership | None,
+        seen: NDArray[np.int64],
+        offered: NDArray[np.bool_],
+        least: int,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32] | None]:
+        """Keys of the candidates, rising, and the cosines of all items where the index is exact."""
+        b, n = len(vectors), len(offered)
+        text = self._mark_text(marks, vectors, seen, offered)
+        marks[self._co(np.flatnonzero(sums > 0), sums, b, n)] = True
+        if self.layers is not None and membership is not None:
+            for keys in self._layer_keys(self.layers, membership, n):
+                marks[keys] = True
+        grid = marks.reshape(b, n)
+        marks[seen] = False
+        grid &= offered
+        found = np.flatnonzero(marks)
+        marks[found] = False
+        return self._filled(found, seen, b, offered, least), text
+
+    def _sparse(
+        self,
+        marks: NDArray[np.bool_],
+        sums: NDArray[np.float32],
+        touched: NDArray[np.int64],
+        vectors: NDArray[np.float32],
+        membership: Membership | None,
+        seen: NDArray[np.int64],
+        offered: NDArray[np.bool_],
+        least: int,
+    ) -> NDArray[np.int64]:
+        """The same where walking through users × items would cost more than all the rest: keys alone are handled."""
+        b, n = len(vectors), len(offered)
+        near = self.index.near(vectors, self.quota.text)
+        keys = [(near + (np.arange(b) * n)[:, None])[near >= 0]]
+        keys.append(self._co(self._once(touched[sums[touched] > 0]), sums, b, n))
+        if self.layers is not None and membership is not None:
+            keys += self._layer_keys(self.layers, membership, n)
+        found = np.unique(np.concatenate(keys))
+        marks[seen] = True
+        found = found[offered[found % n] & ~marks[found]]
+        marks[seen] = False
+        return self._filled(found, seen, b, offered, least)
+
+    def _once(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Keys without repeats, in their order: quicker than sorting them."""
+        if len(self._places) < len(self._sums):
+            self._places = np.zeros(len(self._sums), np.int32)
+        number = np.arange(len(keys), dtype=np.int32)
+        self._places[keys] = number
+        once: NDArray[np.int64] = keys[self._places[keys] == number]
+        return once
 
     def _reserve(self, cells: int) -> None:
         """Working arrays that are all zero between calls: filling them anew would cost more than the work itself."""
@@ -179,49 +232,57 @@ class CandidateSources:
             marks |= text.ravel() > 0
         return text
 
-    def _mark_co(self, marks: NDArray[np.bool_], sums: NDArray[np.float32], n: int) -> None:
-        keys = np.flatnonzero(sums > 0)
-        if not len(keys):
-            return
+    def _co(self, keys: NDArray[np.int64], sums: NDArray[np.float32], b: int, n: int) -> NDArray[np.int64]:
+        """Of the keys, user by user, that co says something about: the best of each user."""
         users, rows = np.divmod(keys, n)
         values = sums[keys] * self.neighbours.damping(rows)
-        counts = np.bincount(users, minlength=len(sums) // n)
-        thresholds = np.zeros(len(counts), np.float32)
+        counts = np.bincount(users, minlength=b)
+        thresholds = np.zeros(b, np.float32)
         wanted, end = self.quota.co, 0
         for user, count in enumerate(counts.tolist()):
             start, end = end, end + count
             if count > wanted:
                 sample = np.sort(values[start:end:_STRIDE])
                 thresholds[user] = sample[-1 - min(wanted // _STRIDE, len(sample) - 1)]
-        marks[keys[values >= thresholds[users]]] = True
+        best: NDArray[np.int64] = keys[values >= thresholds[users]]
+        return best
 
-    def _mark_layers(self, grid: NDArray[np.bool_], layers: LayerView, membership: Membership) -> None:
+    def _layer_keys(self, layers: LayerView, membership: Membership, n: int) -> list[NDArray[np.int64]]:
+        """Keys of the top items of the users' layers, and of what is popular with everybody."""
+        b = len(membership.layers)
         each = max(1, self.quota.layer // membership.layers.shape[1])
-        belongs = membership.weights > 0
-        users, places = np.nonzero(belongs)
+        users, places = np.nonzero(membership.weights > 0)
         used, where = np.unique(membership.layers[users, places], return_inverse=True)
         tops = [layers.top(layer, each) for layer in used.tolist()]
         table = np.full((len(tops), each), -1)  # side by side, so that all users are marked at once
         for line, top in zip(table, tops, strict=True):
             line[: len(top)] = top
         rows = table[where]
-        taken = rows >= 0
-        grid[np.broadcast_to(users[:, None], rows.shape)[taken], rows[taken]] = True
-        grid[:, layers.popular(self.quota.popular)] = True
+        popular = layers.popular(self.quota.popular)
+        return [
+            (rows + users[:, None] * n)[rows >= 0],
+            (popular + (np.arange(b) * n)[:, None]).ravel(),
+        ]
 
-    def _fill(self, grid: NDArray[np.bool_], seen: NDArray[np.int64], offered: NDArray[np.bool_], least: int) -> None:
+    def _filled(
+        self, found: NDArray[np.int64], seen: NDArray[np.int64], b: int, offered: NDArray[np.bool_], least: int
+    ) -> NDArray[np.int64]:
         """A list is never short while anything may be offered: what is popular, then what is newest."""
         n = len(offered)
-        for user in np.flatnonzero(grid.sum(axis=1) < least).tolist():
-            free = offered & ~grid[user]
-            free[seen[(seen >= user * n) & (seen < (user + 1) * n)] - user * n] = False
-            missing = least - int(grid[user].sum())
+        counts = np.bincount(found // n, minlength=b)
+        more: list[int] = []
+        for user in np.flatnonzero(counts < least).tolist():
+            start, end = user * n, (user + 1) * n
+            taken = {*found[(found >= start) & (found < end)].tolist(), *seen[(seen >= start) & (seen < end)].tolist()}
+            missing = least - int(counts[user])
             for row in self._spare(n):
                 if missing <= 0:
                     break
-                if free[row]:
-                    grid[user, row] = True
+                if offered[row] and start + row not in taken:
+                    taken.add(start + row)
+                    more.append(start + row)
                     missing -= 1
+        return np.sort(np.append(found, more)) if more else found
 
     def _spare(self, n: int) -> Iterator[int]:
         if self.layers is not None:

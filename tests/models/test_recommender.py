@@ -289,7 +289,7 @@ def test_an_error_leaves_nothing_behind(shop: Shop, monkeypatch: pytest.MonkeyPa
     tea = shop.click("unlucky", "tea-1", "tea-2")
     before = shop.recommender.score([tea], NOW)
     with monkeypatch.context() as patch:
-        patch.setattr(shop.recommender.sources, "_mark_layers", lambda *_: 1 / 0)
+        patch.setattr(shop.recommender.sources, "_layer_keys", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             shop.recommender.recommend([shop.click(f"u{i}") for i in range(9)], NOW)
     after = shop.recommender.score([tea], NOW)
