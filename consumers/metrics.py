@@ -197,6 +197,21 @@ class Metrics:
         )
         self.neighbour_rows = counter("neighbours_published_total", "Rows of co-clicked items published.")
 
+        # the feed
+        self.feed_requests = counter("feed_requests_total", "Requests to the feed; status: 2xx …", "route", "status")
+        self.feed_seconds = histogram(
+            "feed_request_seconds", "Time that the feed took for an answer (a stream: to its begin).",
+            PROCESSING_BUCKETS, "route",
+        )  # fmt: skip
+        self.feed_delay = histogram(
+            "feed_delay_seconds", "From a list's production to the feed having read it.", PROCESSING_BUCKETS
+        )
+        self.feed_streams = gauge("feed_streams", "Pages that wait for lists.")
+        self.feed_pushed = counter("feed_pushed_total", "Lists handed to open pages.")
+        self.feed_dropped = counter(
+            "feed_dropped_total", "Lists that an open page did not get, because newer ones came before it took them."
+        )
+
         # what a process has not seen yet is 0, not absent
         for encoded in ("true", "false"):
             self.lists.labels(encoded)

@@ -66,12 +66,12 @@ TOPICS: Final[dict[str, Described]] = {
     ),
     "clicks": Described(
         "What users do",
-        (), ("updater",),
+        ("feed",), ("updater",),
         (Content("click", "user_id", ClickIn, JSON, "An event of a user, plain or as the data of a CloudEvent"),),
     ),
     "vectors": Described(
         "The encoded catalogue",
-        ("catalogue",), ("updater", "layers"),
+        ("catalogue",), ("updater", "layers", "feed"),
         (Content("itemVector", "item_id", ItemVector, MSGPACK, "An item with its vector; null: withdrawn"),),
     ),
     "profiles": Described(
@@ -81,7 +81,7 @@ TOPICS: Final[dict[str, Described]] = {
     ),
     "layers": Described(
         "The interest layers",
-        ("layers",), ("layers", "updater"),
+        ("layers",), ("layers", "updater", "feed"),
         (
             Content("layerTree", "`tree`", LayerTree, MSGPACK, "Basis and centres"),
             Content("layer", "`layer/` and the layer's id", LayerInfo, MSGPACK, "Label, size and top items of a layer"),
@@ -108,12 +108,12 @@ TOPICS: Final[dict[str, Described]] = {
     ),
     "recommendations": Described(
         "The refreshed lists: of two for a user the one with the higher source.offset is the newer",
-        ("updater",), (),
+        ("updater",), ("feed",),
         (Content("recommendation", "user_id", Recommendation, JSON, "A user's list, with the reason for every item"),),
     ),
     "erasures": Described(
         "Users who want to be forgotten",
-        (), ("updater", "erasure"),
+        ("feed",), ("updater", "erasure"),
         (Content("erasure", "user_id", ErasureIn, JSON, "An order to erase a user"),),
     ),
     "dead_letters": Described(

@@ -130,7 +130,8 @@ def demo(
 @app.command()
 def run(
     roles: Annotated[
-        list[str] | None, typer.Argument(help="catalogue, updater, neighbours, layers, ranker, erasure; all if none.")
+        list[str] | None,
+        typer.Argument(help="catalogue, updater, neighbours, layers, ranker, erasure, feed; all if none."),
     ] = None,
     rebuild: Annotated[
         bool,

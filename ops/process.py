@@ -20,6 +20,7 @@ from consumers.catalogue import Catalogue
 from consumers.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from consumers.diversion import Diversion
 from consumers.erasure import ErasureRole
+from consumers.feed.role import FeedRole
 from consumers.kafka_client import KafkaConsumerClient
 from consumers.layers import LayersRole
 from consumers.loop import Loop
@@ -42,6 +43,7 @@ from models.ranker_learning import RankerLearner
 from models.recommender import Recommender
 from models.weights import find_model
 from ops.delivery import TRANSACTION_S, exactly_once
+from ops.feed import feed
 from ops.probes import Probes
 from ops.roles import ROLES, chosen
 from ops.settings import Settings
@@ -86,7 +88,7 @@ class Process:
         self.stages: dict[str, Stage] = {}
         self.failure: BaseException | None = None
         self._stop = threading.Event()
-        self._loops: list[Loop] = []
+        self._loops: list[Loop | FeedRole] = []
         self._publishers: list[Publisher | TransactionalPublisher] = []
         self._threads: list[threading.Thread] = []
         self._monitor: threading.Thread | None = None
@@ -118,13 +120,14 @@ class Process:
         if {"catalogue", "updater"}.intersection(self.roles):
             self._queue = EncodeQueue(self.encoder)
         settings.topics.ensure(self.connection, create=settings.create_topics)
-        make: Mapping[str, Callable[[], Loop]] = {
+        make: Mapping[str, Callable[[], Loop | FeedRole]] = {
             "catalogue": self._catalogue,
             "updater": self._updater,
             "neighbours": self._neighbours,
             "layers": self._layers,
             "ranker": self._ranker,
             "erasure": self._erasure,
+            "feed": self._feed,
         }
         self._loops = [make[role]() for role in self.roles]
         gc.collect()
@@ -176,7 +179,7 @@ class Process:
         """Whether every role has its partitions and its tables."""
         return not self._unready()
 
-    def _run(self, loop: Loop) -> None:
+    def _run(self, loop: Loop | FeedRole) -> None:
         try:
             loop.run(self._stop)
         except BaseException as error:
@@ -345,6 +348,11 @@ class Process:
             settings.erasure,
         )
         return self._loop("erasure", consumer, stage)
+
+    def _feed(self) -> FeedRole:
+        publisher = Publisher(self.connection, limits=self.settings.topics.limits)
+        self._publishers.append(publisher)
+        return feed(self.settings, self._tables("feed"), publisher, self.metrics)
 
     # -- what every role needs ----------------------------------------------------------------------------------
 

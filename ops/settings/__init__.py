@@ -13,6 +13,7 @@ are composed. One file a section:
 ``learning``       layers, neighbours, ranker
 ``privacy``        by which names users are stored, and for how long
 ``limits``         what is refused, and when a role stops
+``feed``           HTTP for pages
 ``operations``     HTTP and logs
 ``composed``       all of them together, as the class :class:`Settings`
 ``reading``        how they are read, and what a wrong one says

@@ -16,6 +16,7 @@ from pydantic_settings import (
 )
 
 from ops.settings.encoder import EncoderSettings
+from ops.settings.feed import FeedSettings
 from ops.settings.kafka import KafkaSettings
 from ops.settings.learning import LearningSettings
 from ops.settings.limits import LimitSettings
@@ -29,6 +30,7 @@ from producers.topics import Topics
 
 if TYPE_CHECKING:  # torch, River and FAISS stand behind these: 3 s that `strata config` can do without
     from consumers.erasure import ErasureConfig
+    from consumers.feed.config import FeedConfig
     from consumers.updater_config import UpdaterConfig
     from models.ranker import RankingConfig
 
@@ -39,6 +41,7 @@ FILE: Final = "STRATA_CONFIG"
 
 class Settings(  # the last of the bases has the first fields
     OperationSettings,
+    FeedSettings,
     LimitSettings,
     PrivacySettings,
     LearningSettings,
@@ -135,6 +138,26 @@ class Settings(  # the last of the bases has the first fields
             arms=self.arms,
             blocked_categories=self.blocked_categories,
             blocked_labels=self.blocked_labels,
+        )
+
+    @property
+    def feed(self) -> FeedConfig:
+        """What the feed allows."""
+        from consumers.feed.config import FeedConfig
+
+        local = self.feed_is_local
+        return FeedConfig(
+            token=None if self.http_token is None else self.http_token.get_secret_value(),
+            clicks=local if self.feed_clicks is None else self.feed_clicks,
+            page=local if self.feed_page is None else self.feed_page,
+            origins=self.feed_origins,
+            loopback=local,
+            streams=self.feed_streams,
+            streams_per_client=self.feed_streams_per_client,
+            heartbeat_s=self.feed_heartbeat_s,
+            requests_per_second=self.feed_requests_per_second,
+            clicks_per_second=self.feed_clicks_per_second,
+            limits=self.limits,
         )
 
     def shown(self) -> list[tuple[str, str, str]]:

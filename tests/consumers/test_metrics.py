@@ -8,7 +8,20 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from consumers.metrics import Metrics
 
-UNITS = ("seconds", "bytes", "ratio", "total", "tokens", "users", "items", "offsets", "info", "ready", "error")
+UNITS = (
+    "seconds",
+    "bytes",
+    "ratio",
+    "total",
+    "tokens",
+    "users",
+    "streams",
+    "items",
+    "offsets",
+    "info",
+    "ready",
+    "error",
+)
 
 
 def every(metrics: Metrics) -> dict[str, MetricWrapperBase]:

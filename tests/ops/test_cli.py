@@ -35,7 +35,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
 def without_ours(**settings: str) -> dict[str, str]:
     """The environment: nothing of the developer's own settings, widths as in a plain file."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    ours = {"kafka_attempts": "1", "http_port": "0"} | settings
+    ours = {"kafka_attempts": "1", "http_port": "0", "feed_port": "0"} | settings
     return kept | {"COLUMNS": "200", "NO_COLOR": "1"} | {PREFIX + name.upper(): value for name, value in ours.items()}
 
 

@@ -275,6 +275,16 @@ REACHES: dict[str, Reach] = {
         172_800_000,
     ),
     "erasure_receipt_s": ({"erasure_receipt_s": 3}, lambda s: s.erasure.receipt_s, 3),
+    "feed_host": ({"feed_host": "0.0.0.0"}, lambda s: s.feed.loopback, False),
+    "feed_page": ({"feed_page": False}, lambda s: s.feed.page, False),
+    "feed_clicks": ({"feed_clicks": False}, lambda s: s.feed.clicks, False),
+    "feed_origins": ({"feed_origins": "https://a,https://b"}, lambda s: len(s.feed.origins), 2),
+    "feed_streams": ({"feed_streams": 9}, lambda s: s.feed.streams, 9),
+    "feed_streams_per_client": ({"feed_streams_per_client": 9}, lambda s: s.feed.streams_per_client, 9),
+    "feed_heartbeat_s": ({"feed_heartbeat_s": 9}, lambda s: s.feed.heartbeat_s, 9),
+    "feed_requests_per_second": ({"feed_requests_per_second": 9}, lambda s: s.feed.requests_per_second, 9),
+    "feed_clicks_per_second": ({"feed_clicks_per_second": 9}, lambda s: s.feed.clicks_per_second, 9),
+    "http_token": ({"http_token": SecretStr("0123456789abcdef")}, lambda s: s.feed.token, "0123456789abcdef"),
     "payload_bytes": ({"payload_bytes": 99}, lambda s: s.updater.limits.payload_bytes, 99),
     "id_length": ({"id_length": 99}, lambda s: s.updater.limits.id_length, 99),
     "event_length": ({"event_length": 9}, lambda s: s.updater.limits.event_length, 9),
@@ -313,6 +323,9 @@ IN_THE_COMMANDS = {"broker_port", "log_level", "log_format"}
 """tests/ops/test_cli.py runs the commands with them."""
 
 
+IN_THE_FEED = {"feed_port"}
+"""tests/ops/test_feed.py."""
+
 IN_THE_DELIVERY = {"delivery", "transaction_timeout_s"}
 """tests/ops/test_delivery.py."""
 
@@ -321,7 +334,7 @@ IN_THE_TRACING = {"tracing"}
 
 
 def test_the_tables_of_this_test_know_every_setting() -> None:
-    elsewhere = IN_THE_COMMANDS | IN_THE_DELIVERY | IN_THE_TRACING
+    elsewhere = IN_THE_COMMANDS | IN_THE_DELIVERY | IN_THE_TRACING | IN_THE_FEED
     assert REACHES.keys() | IN_THE_PROCESS.keys() | elsewhere == Settings.model_fields.keys()
 
 

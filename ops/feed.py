@@ -1,0 +1,43 @@
+"""The role ``feed``, put together from the settings."""
+
+from __future__ import annotations
+
+import json
+
+from consumers.feed.app import FeedApp
+from consumers.feed.hub import Hub
+from consumers.feed.ingest import Ingest
+from consumers.feed.role import FeedRole
+from consumers.feed.server import Server
+from consumers.feed.shelf import Shelf
+from consumers.feed.store import MemoryStore
+from consumers.metrics import Metrics
+from consumers.tables import OpenTables
+from models.index import ItemIndex
+from models.items import ItemStore
+from models.weights import find_model
+from ops.settings import Settings
+from producers.publisher import Publisher
+
+
+def feed(settings: Settings, open_tables: OpenTables, publisher: Publisher, metrics: Metrics) -> FeedRole:
+    """The role, listening and not yet started.
+
+    Raises
+    ------
+    ConfigurationError
+        If its address cannot be listened on.
+    """
+    # name and dimension are on disk: this role needs no model in memory
+    files = find_model(settings.model, settings.model_sha256)
+    dimension = int(json.loads((files.path / "config.json").read_text())["hidden_size"])
+    config = settings.feed
+    items = ItemStore(dimension, settings.undescribed_items)
+    index = ItemIndex(items, exact_below=settings.index_exact_below, kind=settings.index)
+    shelf = Shelf(items, index, files.name, settings.blocked_categories, settings.blocked_labels)
+    store = MemoryStore()
+    hub = Hub(config.streams, config.buffer, metrics)
+    ingest = Ingest(publisher.publish, config.waiting)
+    app = FeedApp(store, shelf, hub, ingest, settings.topics, metrics, settings.pseudonyms, config)
+    server = Server(app.asgi, settings.feed_host, settings.feed_port, config.streams, hub.close)
+    return FeedRole(open_tables, settings.topics, store, shelf, hub, server, metrics)
