@@ -313,3 +313,16 @@ def test_stages_are_timed(shop: Shop) -> None:
     one(shop, shop.profiles["u1"])
     assert {"filters", "candidates", "features", "score", "diversity", "reasons"} <= set(shop.recommender.timings)
     assert len(GROUPS) == 6
+
+
+def test_from_the_first_click_on_a_list_is_full_and_the_users_own(shop: Shop) -> None:
+    names = ("tea", "rope", "lamps", "boots")
+    nobody = shop.recommender.recommend([Profile("nobody")], NOW)[0].rows
+    assert len(nobody) == 10
+    for clicks in (1, 2, 3):
+        profiles = [shop.click(f"new {clicks} {name}", *(f"{name}-{i}" for i in range(clicks))) for name in names]
+        lists = [ranked.rows for ranked in shop.recommender.recommend(profiles, NOW)]
+        assert [len(rows) for rows in lists] == [10] * len(names)
+        assert len({tuple(rows) for rows in [*lists, nobody]}) == len(names) + 1, "no two lists are the same"
+        for name, rows in zip(names, lists, strict=True):
+            assert sum(item.startswith(name) for item in shop.ids(rows)) >= 5
