@@ -198,7 +198,7 @@ class Metrics:
         self.neighbour_rows = counter("neighbours_published_total", "Rows of co-clicked items published.")
 
         # the feed
-        self.feed_requests = counter("feed_requests_total", "Requests to the feed, by kind of status (2xx).", "route", "status")
+        self.feed_requests = counter("feed_requests_total", "Requests to the feed, by status (2xx).", "route", "status")
         self.feed_seconds = histogram(
             "feed_request_seconds", "Time that the feed took for an answer (a stream: to its begin).",
             PROCESSING_BUCKETS, "route",

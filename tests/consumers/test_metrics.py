@@ -63,7 +63,8 @@ def test_no_user_and_no_item_is_a_label(metrics: Metrics) -> None:
         ("dead_letters", "consumed"), ("table_errors", "table_records"), ("hits", "hit_attempts"),
         ("layer_changes", "layer_updates"), ("lists_empty", "lists"), ("aborts", "publishes"),
         ("lessons_left_out", "lessons"), ("lessons_failed", "clicks"),
-        ("feed_dropped", "feed_pushed"), ("damped", "clicks"), ("clicks_erased", "clicks"), ("erasures_overdue", "erasures"),
+        ("feed_dropped", "feed_pushed"),
+        ("damped", "clicks"), ("clicks_erased", "clicks"), ("erasures_overdue", "erasures"),
     ],
 )  # fmt: skip
 def test_a_failure_counter_stands_beside_its_attempts(metrics: Metrics, failures: str, attempts: str) -> None:
