@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.client import Partition, Record
+from consumers.continuing import STATE, last_checkpoint
 from consumers.diversion import Diversion
 from consumers.metrics import Metrics
 from consumers.stage import Work
 from consumers.tables import OpenTables
-from models.errors import InvalidEvent, StrataError
+from models.errors import ConfigurationError, InvalidEvent
 from models.layers import LayerLearner
 from models.records import Checkpoint, ItemVector, ProfileRecord, decode, encode, from_half
 from producers.publisher import Message
@@ -24,7 +25,6 @@ from producers.topics import Topics
 
 log = logging.getLogger(__name__)
 
-STATE = b"state"
 """Key of the learner's checkpoint on the topic ``layers``."""
 _ROUNDING: Final = 0.01
 """How far the length of a vector of halves may be from 1."""
@@ -95,24 +95,13 @@ class LayersRole:
         """Read the vectors, then continue from the last checkpoint."""
         self._tables.catch_up()
         self._items.recentre()
-        found: list[bytes] = []
-
-        def restore(record: Record) -> None:
-            if record.key == STATE and record.value is not None:
-                found[:] = [record.value]
-
-        reader = self._open_tables({self._topics.layers: restore})
         try:
-            reader.catch_up()
-        finally:
-            reader.close()
-        if found:
-            try:
-                checkpoint = decode(found[0], Checkpoint)
+            checkpoint = last_checkpoint(self._open_tables, self._topics.layers)
+            if checkpoint is not None:
                 self._learner.restore(checkpoint.state)
                 self._offsets = dict(checkpoint.offsets)
-            except StrataError as error:
-                log.warning("layers: the last checkpoint cannot be continued (%s); learning starts anew", error)
+        except (ConfigurationError, InvalidEvent) as error:
+            log.warning("layers: the last checkpoint cannot be continued (%s); learning starts anew", error)
         log.info("layers: continuing after %d clicks", self._learner.clicks)
         return {(self._topics.profiles, number): offset for number, offset in self._offsets.items()}
 

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from consumers.client import Partition, Record
+from consumers.continuing import STATE, last_checkpoint
 from consumers.diversion import Diversion
 from consumers.metrics import Metrics
 from consumers.stage import Work
 from consumers.tables import OpenTables
-from models.errors import StrataError
+from models.errors import ConfigurationError, InvalidEvent
 from models.experts import EXPERTS
 from models.histories import BUCKETS
 from models.ranker_learning import RankerLearner
@@ -29,7 +30,6 @@ from producers.topics import Topics
 
 log = logging.getLogger(__name__)
 
-STATE = b"state"
 """Key of the role's checkpoint on the topic ``ranker``."""
 WEIGHTS = b"weights"
 """Key of what readers take."""
@@ -85,26 +85,15 @@ class RankerRole:
 
     def assigned(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         """Continue from the last checkpoint."""
-        found: list[bytes] = []
-
-        def keep(record: Record) -> None:
-            if record.key == STATE and record.value is not None:
-                found[:] = [record.value]
-
-        reader = self._open_tables({self._topics.ranker: keep})
         try:
-            reader.catch_up()
-        finally:
-            reader.close()
-        if found:
-            try:
-                checkpoint = decode(found[0], Checkpoint)
+            checkpoint = last_checkpoint(self._open_tables, self._topics.ranker)
+            if checkpoint is not None:
                 state = decode(checkpoint.state, RankerState)
                 self._offsets = dict(checkpoint.offsets)
                 restore(self.ranker, state)
                 self._taught.update({partition: set(offsets) for partition, offsets in state.taught.items()})
-            except StrataError as error:
-                log.warning("ranker: the last state cannot be continued (%s); learning starts anew", error)
+        except (ConfigurationError, InvalidEvent) as error:
+            log.warning("ranker: the last state cannot be continued (%s); learning starts anew", error)
         log.info("ranker: continuing after %d clicks", self.ranker.version)
         return {(self._topics.ranker_updates, number): offset for number, offset in self._offsets.items()}
 
