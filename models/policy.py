@@ -130,8 +130,10 @@ RULES: Final = (
 )
 """The counters' labels of all other rules.
 
-Items that came under it: the first five. Items kept from users, list by list: user_blocked, seen, category_cap. Seen items
-that a user may be offered again, list by list: repeat_after. Dismissals that were read: dismissed. Items in a list that
-the score alone would not have put there: diversity. Boosts count the items in lists that they changed, pins the lists that
-they are in.
+Items that came under it: the first five.
+Items kept from users, list by list: user_blocked, seen, category_cap.
+Seen items that a user may be offered again, list by list: repeat_after.
+Dismissals that were read: dismissed.
+Items in a list that the score alone would not have put there: diversity.
+Boosts count the items in lists that they changed, pins the lists that they are in.
 """

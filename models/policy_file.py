@@ -136,7 +136,7 @@ def _rules(raw: dict[str, Any], key: str, kind: Any) -> tuple[Any, ...]:
 def _line(text: str, at: At) -> int:
     """The line where a key stands, or else its table, counted from 1; 0 if it is written in a way not looked for."""
     table: At = ()
-    arrays: dict[str, int] = {}
+    arrays: dict[str | int, int] = {}
     header = found = 0
     for number, line in enumerate(text.splitlines(), 1):
         stripped = line.strip()
