@@ -76,7 +76,7 @@ TOPICS: Final[dict[str, Described]] = {
     ),
     "profiles": Described(
         "The state of each user, in the partition of his clicks",
-        ("updater",), ("updater", "neighbours", "layers"),
+        ("updater",), ("updater", "neighbours", "layers", "feed"),
         (Content("profile", "user_id", ProfileRecord, MSGPACK, "A user's history, vector, layer and applied offset"),),
     ),
     "layers": Described(

@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+import webbrowser
 from collections.abc import Callable, Iterator
 from itertools import takewhile
 from typing import Final
@@ -45,6 +46,7 @@ _AT_ONCE: Final = 3  # baskets open at a time, for each click a second: a househ
 _REFRESH_S: Final = 0.25
 _PLAIN_S: Final = 5.0  # without a terminal: a line each
 _DAY_S: Final = 86_400
+_SCREENS: Final = {"DISPLAY", "WAYLAND_DISPLAY"}
 
 
 class Demo:
@@ -88,6 +90,7 @@ class Demo:
                     while not (process.ready or process.wait(0.1) or stop.is_set()):
                         pass
                 if process.ready and not stop.is_set():
+                    self._tell(process.feed_url or "")
                     view = View(process, connection, shop, rate, self.seconds)
                     self._show(view, process, connection, shop, rate, stop)
             finally:
@@ -98,6 +101,12 @@ class Demo:
             if view is not None:
                 out.print(view.summary(whole=not out.is_terminal))
         out.print(Text("stopped; no process is left behind", style="dim"))
+
+    def _tell(self, page: str) -> None:
+        """Where the page is; opened where there is a screen."""
+        self.console.print(f"the page: {page}", highlight=False, soft_wrap=True)
+        if self.console.is_terminal and (sys.platform == "darwin" or _SCREENS & os.environ.keys()):
+            webbrowser.open(page)
 
     def _show(
         self, view: View, process: Process, connection: Connection, shop: Stream, rate: float, stop: threading.Event
@@ -191,6 +200,7 @@ def suited(settings: Settings) -> Settings:
     ours = {
         "repeat_after": {"purchase": _DAY_S},  # groceries are bought again
         "token_budget": _BATCH_TOKENS,
+        "feed_port": settings.feed_port if _is_free(settings.feed_host, settings.feed_port) else 0,
         "http_port": settings.http_port if _is_free(settings.http_host, settings.http_port) else 0,
     }
     return settings.model_copy(update={k: v for k, v in ours.items() if k not in settings.model_fields_set})

@@ -11,11 +11,13 @@ from consumers.feed.role import FeedRole
 from consumers.feed.server import Server
 from consumers.feed.shelf import Shelf
 from consumers.feed.store import MemoryStore
+from consumers.feed.watch import Watch
 from consumers.metrics import Metrics
 from consumers.tables import OpenTables
 from models.index import ItemIndex
 from models.items import ItemStore
 from models.weights import find_model
+from ops.page import pages
 from ops.settings import Settings
 from producers.publisher import Publisher
 
@@ -38,6 +40,15 @@ def feed(settings: Settings, open_tables: OpenTables, publisher: Publisher, metr
     store = MemoryStore()
     hub = Hub(config.streams, config.buffer, metrics)
     ingest = Ingest(publisher.publish, config.waiting)
-    app = FeedApp(store, shelf, hub, ingest, settings.topics, metrics, settings.pseudonyms, config)
+    topics, shown, more = settings.topics, [], {}
+    if config.page:
+        watch = Watch(shelf, metrics.registry, topics.clicks, config.limits, named=not settings.pseudonyms)
+        more = {topics.profiles: watch.take_profile}
+        shown = [
+            *pages(),
+            ("/live/overview", "overview", watch.overview),
+            ("/live/users/{user_id}", "user", watch.clicks),
+        ]
+    app = FeedApp(store, shelf, hub, ingest, topics, metrics, settings.pseudonyms, config, pages=shown)
     server = Server(app.asgi, settings.feed_host, settings.feed_port, config.streams, hub.close)
-    return FeedRole(open_tables, settings.topics, store, shelf, hub, server, metrics)
+    return FeedRole(open_tables, topics, store, shelf, hub, server, metrics, more=more)

@@ -179,6 +179,11 @@ class Process:
         """Whether every role has its partitions and its tables."""
         return not self._unready()
 
+    @property
+    def feed_url(self) -> str | None:
+        """Where the feed is, if it runs here."""
+        return next((loop.server.url for loop in self._loops if isinstance(loop, FeedRole)), None)
+
     def _run(self, loop: Loop | FeedRole) -> None:
         try:
             loop.run(self._stop)

@@ -46,6 +46,7 @@ class View:
 
     def __init__(self, process: Process, connection: Connection, shop: Stream, rate: float, seconds: float) -> None:
         topics = process.settings.topics
+        self.page_url = process.feed_url or ""
         self.metrics_url = f"{process.probes.url}/metrics" if process.probes else ""
         self._registry = process.metrics.registry
         self._totals = {"items": len(shop.items), "history": len(shop.history)}
@@ -213,7 +214,7 @@ class View:
             ("click → list, p50 / p99", quantiles([fresh for _, fresh in self._recent])),
             ("live hit rate", self._hit_rate()),
             ("dead letters", f"{self._counts[-1][1]['dead']:,}"),
-            ("metrics", self.metrics_url),
+            ("page · metrics", f"{self.page_url} · {self.metrics_url.rpartition(':')[2]}"),
         ):
             figures.add_row(name, Text(value, style="bold cyan"))
         panels = Table.grid(expand=True)

@@ -63,7 +63,12 @@ class FeedBench:
     """The role's parts over topics that the test feeds."""
 
     def __init__(
-        self, config: FeedConfig = LOCAL, store: ListStore | None = None, key: bytes | None = None, **shelf: Any
+        self,
+        config: FeedConfig = LOCAL,
+        store: ListStore | None = None,
+        key: bytes | None = None,
+        pages: Sequence[Any] = (),
+        **shelf: Any,
     ) -> None:
         self.topics = Topics()
         self.fed = Topic()
@@ -77,7 +82,7 @@ class FeedBench:
         self.now = 2.0
         self.app = FeedApp(
             self.store, self.shelf, self.hub, Ingest(self._publish, config.waiting), self.topics, self.metrics,
-            Pseudonyms(key), config, wall=lambda: self.now,
+            Pseudonyms(key), config, pages=pages, wall=lambda: self.now,
         )  # fmt: skip
         self.config = config
 

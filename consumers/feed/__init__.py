@@ -7,6 +7,7 @@
 ``serving``    a stored list as an answer: filtered, cut, or everybody's list for an unknown user
 ``hub``        who waits for whose list
 ``streams``    server-sent events
+``watch``        what the live page shows beside lists
 ``ingest``     clicks and erasures on their way to Kafka
 ``rates``      how much one client may ask
 ``requests``     what a request says, checked

@@ -92,6 +92,7 @@ def test_it_runs_its_time_sums_up_and_leaves_nothing_behind() -> None:
     assert run.returncode == 0, told
     assert "Traceback" not in told
     assert "kafka" not in told, "noise of a library"
+    assert re.search(r"the page: http://127\.0\.0\.1:\d+$", told, re.MULTILINE)
     assert re.search(r"metrics at http://127\.0\.0\.1:\d+/metrics", told)
     lines = re.findall(r"^ *\d+ s: .* clicks/s, .* users and .* items encoded/s, .*layers$", told, re.MULTILINE)
     assert len(lines) >= 2, told

@@ -1,0 +1,139 @@
+"""The live page in a real Chromium, over a real feed, updater and broker.
+
+``STRATA_SCREENSHOTS=ops/page/shots pytest tests/ops/test_page.py`` makes the pictures of the README.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bookshop import Bookshop, knows_the_catalogue, tiny_model, wait_for
+from feed_bench import FeedBench, made
+
+from consumers.feed.role import FeedRole
+from ops.page import pages
+from producers.connection import Connection
+from producers.topics import Topics
+
+SHOTS = os.environ.get("STRATA_SCREENSHOTS")
+READERS = [f"reader-{n}" for n in range(64)]
+WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 400, "height": 860}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """The system's Chromium."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium on the PATH: `.ci/tools .venv` installs it where it may")
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def live(tansu: Connection, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bookshop, str]]:
+    """A shop with readers, and the address of its page."""
+    topics = Topics(prefix=f"page-{time.time_ns()}.", partitions=2, item_partitions=2)
+    shop = Bookshop(tansu, topics, layers=4, layers_fine=4)
+    shop.stock()
+    roles = ["catalogue", "updater", "neighbours", "layers", "feed"]
+    with shop.running(roles, model=tiny_model(tmp_path_factory.mktemp("tiny-page"), 32)) as process:
+        wait_for(lambda: process.ready, "ready")
+        wait_for(knows_the_catalogue(process), "the catalogue")
+        for seed in range(6):  # layers begin with 256 vectors
+            shop.readers(READERS, 1, seed=seed)
+            wait_for(lambda: shop.counted() == shop.expected(), "every click in a profile")
+        wait_for(lambda: any(r.key == b"tree" for r in shop.records(shop.topics.layers)), "layers")
+        shop.readers(READERS, 1, seed=9)
+        (role,) = (loop for loop in process._loops if isinstance(loop, FeedRole))
+        yield shop, role.server.url
+    shop.publisher.close()
+
+
+def opened(browser: Any, url: str, wrong: list[str], **given: Any) -> Any:
+    page = browser.new_context(**given).new_page()
+    page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(url)
+    return page
+
+
+def serious(page: Any) -> list[str]:
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [f"{one['id']}: {one['nodes'][0]['html']}" for one in found if one["impact"] in ("serious", "critical")]
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize(("scheme", "size"), [("light", WIDE), ("dark", NARROW)])
+def test_a_click_changes_the_list_and_nothing_is_wrong_with_the_page(
+    browser: Any, live: tuple[Bookshop, str], scheme: str, size: dict[str, int]
+) -> None:
+    shop, url = live
+    wrong: list[str] = []
+    # axe puts its own script into the page, which the page's policy would refuse: the policy has a test of its own
+    page = opened(browser, url, wrong, color_scheme=scheme, viewport=size, bypass_csp=True)
+    page.wait_for_selector("#list button")  # somebody active was followed by himself
+    assert page.text_content("#who").startswith("reader-")
+    user = f"visitor-{scheme}"
+    page.fill("#user", user)
+    page.press("#user", "Enter")
+    page.wait_for_function("who => document.getElementById('who').textContent === who", arg=user)
+    page.wait_for_function("document.getElementById('state').textContent.startsWith('Nothing is known')")
+    for number in range(2):  # first everybody's list, then his own
+        first = page.locator("#list button").first
+        item = first.get_attribute("data-item")
+        began = time.monotonic()
+        first.focus()
+        page.keyboard.press("Enter")
+        gone = "item => ![...document.querySelectorAll('#list button')].some(one => one.dataset.item === item)"
+        page.wait_for_function(gone, arg=item, timeout=2_000)
+        assert time.monotonic() - began < 2
+        assert page.text_content("#news").startswith("List refreshed")
+        page.wait_for_function("n => document.querySelectorAll('#clicks .when').length === n", arg=number + 1)
+        assert page.evaluate("document.activeElement.dataset.item"), "the keyboard keeps its place"
+    assert (user, 2) in shop.counted().items()
+    assert page.text_content("#clicks li").startswith("✓"), "it was on his list"
+    page.wait_for_selector("#map .layer", state="attached")
+    page.wait_for_selector("#map .one", state="attached")
+    page.wait_for_function("document.querySelector('[data-chart=clicks] .value').textContent !== '–'")
+    for _ in range(6 if SHOTS else 1):
+        shop.readers(READERS, 1, seed=int(time.time()) % 10)
+        page.wait_for_timeout(1_100)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing sticks out"
+    assert serious(page) == []
+    assert wrong == []
+    if SHOTS:
+        Path(SHOTS).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=f"{SHOTS}/{scheme}.png")
+    page.context.close()
+
+
+def test_text_of_others_stays_text_and_the_policy_lets_nothing_else_in(browser: Any) -> None:
+    bench = FeedBench(pages=pages())
+    evil = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+    bench.stock()
+    bench.put("ann", made("ann", "tea-1").replace(b"Tea-1", evil.encode()))
+    wrong: list[str] = []
+    with bench.role() as role:
+        page = opened(browser, role.server.url, wrong)
+        page.fill("#user", "ann")
+        page.press("#user", "Enter")
+        page.wait_for_selector("#list button")
+        assert page.text_content("#list .title") == evil
+        assert page.locator("#list img, #list script").count() == 0
+        assert not [message for message in wrong if "404" not in message]  # /live is not served here
+        page.evaluate("document.body.append(Object.assign(document.createElement('script'), {text: 'window.got = 1'}))")
+        assert page.evaluate("window.got") is None
+        assert any("Content Security Policy" in message for message in wrong)
+        page.context.close()
