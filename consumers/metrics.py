@@ -77,6 +77,18 @@ class Metrics:
         self.hits = counter("hits_total", "Clicks on an item of the user's published list.", "arm")
         self.hit_attempts = counter("hit_attempts_total", "Clicks of users who had a published list.", "arm")
 
+        # policy
+        self.policy = counter(
+            "policy_total",
+            "What the rules of the policy did: items that came under one, were kept from a user, raised or pinned; by"
+            " rule, those of a name as boost:NAME and pin:NAME (models/policy.py says what each counts).",
+            "rule",
+        )
+        self.policy_loads = counter("policy_loads_total", "Times that the policy file had changed.")
+        self.policy_load_failures = counter(
+            "policy_load_failures_total", "Times that it could not be used, and the last good one stayed."
+        )
+
         # the encoder
         self.encoder_queue = gauge("encoder_queue_users", "Inputs that wait for the encoder.", "outlet")
         self.encoder_batch = histogram("encoder_batch_tokens", "Tokens in a batch of the encoder.", TOKEN_BUCKETS)

@@ -63,6 +63,11 @@ class ServedLists:
         slot = self._slots.get(user_id)
         return None if slot is None else row >= 0 and bool((self._rows[slot] == row).any())
 
+    def rows(self, user_id: str) -> NDArray[np.int32]:
+        """The items of a user's list, -1 in places that it does not fill; none if he has no list."""
+        slot = self._slots.get(user_id)
+        return self._rows[slot] if slot is not None else self._rows[0, :0]
+
     def holding(self, gone: NDArray[np.bool_]) -> list[str]:
         """Users in whose lists is one of these items.
 

@@ -69,6 +69,7 @@ class Striking:
         self._listed: set[int] = set()
         self._waiting: dict[UserKey, None] = {}
         self._next_look = 0.0
+        self._users_revision = 0
 
     def assigned(self, fresh: Mapping[int, Shard]) -> None:
         """Begin to read the lists of these partitions back."""
@@ -97,8 +98,13 @@ class Striking:
                 self._next_look = now + LOOK_S
                 if (gone := self._gone(offered)).any():
                     self._strike(gone, shards)
+                if self._users_revision != (revision := self._recommender.filters.users.revision):
+                    self._users_revision = revision
+                    self._strike_users(shards)
             for fresh in loaded:
-                self._strike(self._unavailable(offered), {n: s for n, s in fresh.items() if shards.get(n) is s})
+                ours = {n: s for n, s in fresh.items() if shards.get(n) is s}
+                self._strike(self._unavailable(offered), ours)
+                self._strike_users(ours)
         self._metrics.strike_queue.set(len(self._waiting))
 
     def listed(self, rows: Iterable[int]) -> None:
@@ -141,6 +147,14 @@ class Striking:
         for number, shard in shards.items():
             for user_id in shard.served.holding(gone):
                 self._waiting[number, user_id] = None
+
+    def _strike_users(self, shards: Mapping[int, Shard]) -> None:
+        """Whose list holds what the policy blocks for him alone."""
+        users = self._recommender.filters.users
+        for number, shard in shards.items():
+            for user_id in users.users:
+                if np.isin(shard.served.rows(user_id), users.rows(user_id)).any():
+                    self._waiting[number, user_id] = None
 
     def take(self, room: int) -> list[UserKey]:
         """So many of the users whose lists are to be made again, those who wait longest first."""

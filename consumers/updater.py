@@ -17,6 +17,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Final
 
 from consumers.admission import Admission
@@ -28,6 +29,7 @@ from consumers.in_flight import InFlight
 from consumers.knowledge import Knowledge
 from consumers.lists import ListMaker, Made, Ready
 from consumers.metrics import Metrics
+from consumers.policy import PolicyWatch
 from consumers.reencoder import Reencoder
 from consumers.restoring import restore
 from consumers.shard import Owed, Shard, UserKey
@@ -67,6 +69,8 @@ class Updater:
         Makes the readers of ``vectors``, ``layers``, ``neighbours``, ``erasures``, and of ``profiles`` for a restore.
     pseudonyms
         The names that users are stored by.
+    policy
+        Which file of rules is followed.
     tracing
         What becomes of the traces that clicks belong to.
     wall
@@ -87,6 +91,7 @@ class Updater:
         config: UpdaterConfig = UpdaterConfig(),
         *,
         pseudonyms: Pseudonyms = Pseudonyms(None),
+        policy: Path | None = None,
         tracing: Tracing = Carried(),
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
@@ -102,6 +107,7 @@ class Updater:
         self._shards: dict[int, Shard] = {}
         self._reencoder = Reencoder(encoder, outlet, recommender.items, config.encoded_clicks)
         self._knowledge = Knowledge(recommender, encoder.name, open_tables, topics)
+        self._policy = PolicyWatch(policy, recommender, metrics, pseudonyms)
         self._striking = Striking(recommender, self._knowledge, open_tables, topics, metrics)
         self._erased = Erased(open_tables, topics.erasures, pseudonyms, config.limits, wall)
         self._forgetting = Forgetting(
@@ -239,8 +245,11 @@ class Updater:
         return self._teaching.question(profile, row, record.partition, record.offset, click.ts) if row >= 0 else None
 
     def _count_hit(self, shard: Shard, click: Click) -> None:
+        if click.event in self._config.profile.negative_events:
+            self.recommender.counts["dismissed"] += 1
+            return
         hit = shard.served.holds(click.user_id, self._items.find(click.item_id))
-        if hit is None or click.event in self._config.profile.negative_events:
+        if hit is None:
             return
         arm = self.recommender.arms.of(click.user_id)
         self._metrics.hit_attempts.labels(arm).inc()
@@ -285,6 +294,7 @@ class Updater:
     def poll(self, now: float) -> Work | None:
         """See :class:`~consumers.stage.Stage`."""
         self._knowledge.follow(now)
+        self._policy.follow(now, int(self._wall() * 1000))
         self._drop(self._forgetting.follow(now, self._shards))
         for ready in self._reencoder.collect(self._shards):
             if ready.owed or self._adds_something(ready):

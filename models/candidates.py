@@ -68,6 +68,11 @@ class CandidateSources:
         The tables; ``layers`` may be missing.
     quota
         How many each gives.
+
+    Attributes
+    ----------
+    wanted : int64
+        Rows that are looked at for everybody besides, where they may be offered: what the policy pins, say.
     """
 
     def __init__(self, neighbours: Neighbours, index: ItemIndex, layers: LayerView | None, quota: Quota) -> None:
@@ -75,6 +80,7 @@ class CandidateSources:
         self.index = index
         self.layers = layers
         self.quota = quota
+        self.wanted: NDArray[np.int64] = np.empty(0, np.int64)
         self._sums: NDArray[np.float32] = np.zeros(0, np.float32)
         self._recent: NDArray[np.float32] = np.zeros(0, np.float32)
         self._marks: NDArray[np.bool_] = np.zeros(0, np.bool_)
@@ -162,6 +168,8 @@ class CandidateSources:
             for keys in self._layer_keys(self.layers, membership, n):
                 marks[keys] = True
         grid = marks.reshape(b, n)
+        if len(self.wanted):
+            grid[:, self.wanted] = True
         marks[seen] = False
         grid &= offered
         found = np.flatnonzero(marks)
@@ -186,6 +194,8 @@ class CandidateSources:
         keys.append(self._co(self._once(touched[sums[touched] > 0]), sums, b, n))
         if self.layers is not None and membership is not None:
             keys += self._layer_keys(self.layers, membership, n)
+        if len(self.wanted):
+            keys.append((self.wanted + (np.arange(b) * n)[:, None]).ravel())
         found = np.unique(np.concatenate(keys))
         marks[seen] = True
         found = found[offered[found % n] & ~marks[found]]

@@ -6,10 +6,14 @@ Carbonell & Goldstein (SIGIR 1998): pick, again and again, the candidate with th
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
 from models.items import ItemStore
+
+_UNUSABLE: Final = -1e30  # worse than any candidate, and better than one that is picked already: none comes twice
 
 
 def cosines(items: ItemStore, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -57,7 +61,7 @@ def diversify(
     low = np.where(usable, scores, np.inf).min(axis=1, keepdims=True)
     spread = np.maximum(scores[:, :1] - low, 1e-6)
     with np.errstate(invalid="ignore"):  # a user without any candidate: inf − inf, and nothing is picked
-        gain = np.where(usable, (1 - strength) * (scores - low) / spread, -np.inf).astype(np.float32)
+        gain = np.where(usable, (1 - strength) * (scores - low) / spread, _UNUSABLE).astype(np.float32)
     penalties = np.maximum(near, 0) * np.float32(strength)
     picked = np.empty((b, n), np.int64)
     every = np.arange(b)

@@ -1,15 +1,20 @@
-"""What a user may not be offered: what he has seen, what is not on offer, what the deployment blocks."""
+"""What a user may not be offered: what he has seen, what is not on offer, what is blocked, for all or for him."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from itertools import repeat
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.items import ItemStore
+from models.policy import Policy
 from models.profile import Profile
+from models.user_blocks import UserBlocks
+
+_WHY: Final = ("", "blocked_item", "blocked_category", "blocked_label")
 
 
 class Filters:
@@ -24,6 +29,13 @@ class Filters:
         never repeats; a dismissal, therefore, neither.
     blocked_categories, blocked_labels
         Categories and safety labels that are never offered.
+    counts
+        Rule → how often it kept something from somebody, to be added to: see :data:`~models.policy.RULES`.
+
+    Attributes
+    ----------
+    users : UserBlocks
+        What the policy blocks for single users.
     """
 
     def __init__(
@@ -32,30 +44,78 @@ class Filters:
         repeat_after_s: Mapping[str, float],
         blocked_categories: frozenset[str],
         blocked_labels: frozenset[str],
+        counts: MutableMapping[str, int],
     ) -> None:
         self.items = items
-        self.repeat_after_s = repeat_after_s
-        self.blocked_categories = blocked_categories
-        self.blocked_labels = blocked_labels
+        self.users = UserBlocks(items)
+        self._counts = counts
+        self._set = (repeat_after_s, blocked_categories, blocked_labels)
         self._rows: dict[int, int] = {}
         self._allowed: NDArray[np.bool_] = np.ones(0, np.bool_)
+        self._why: NDArray[np.uint8] = np.zeros(0, np.uint8)
+        self._away: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._looked_ms = 0
+        self.apply(Policy())
+
+    def apply(self, policy: Policy) -> None:
+        """Take other rules; :meth:`follow` with ``again`` must come next."""
+        repeat_after_s, categories, labels = self._set
+        self.repeat_after_s = repeat_after_s if policy.repeat_after is None else policy.repeat_after
+        self._blocked = (
+            policy.blocked.blocked_items,
+            categories | policy.blocked.blocked_categories,
+            labels | policy.blocked.blocked_labels,
+        )
+        self._blocking = any(self._blocked)
+        self.users.apply(policy.users)
 
     @property
     def known(self) -> int:
         """Items that :meth:`follow` has seen."""
         return len(self._allowed)
 
-    def follow(self) -> None:
-        """Follow the catalogue's new and ``changed`` rows; to be called before the index empties ``changed``."""
+    def follow(self, again: bool = False) -> None:
+        """Follow the catalogue's new and ``changed`` rows; to be called before the index empties ``changed``.
+
+        With ``again`` all rows are looked at, because the rules are other ones.
+        """
         items = self.items
         known, n = len(self._rows), len(items)
         if known < n:
             self._rows.update(zip(items.hashes[known:n].tolist(), range(known, n), strict=True))
             self._allowed = np.concatenate([self._allowed, np.ones(n - len(self._allowed), np.bool_)])
-        if self.blocked_categories or self.blocked_labels:
-            for row in items.changed:
-                labels = self.blocked_labels.intersection(items.safety[row])
-                self._allowed[row] = items.categories[row] not in self.blocked_categories and not labels
+            self._why = np.concatenate([self._why, np.zeros(n - len(self._why), np.uint8)])
+            self._away = np.concatenate([self._away, np.zeros(n - len(self._away), np.bool_)])
+        rows = range(n) if again else items.changed
+        if not rows:
+            return
+        looked = np.fromiter(rows, np.int64, len(rows))
+        away = items.described[looked] & ~items.available[looked]
+        self._counts["unavailable"] += int((away & ~self._away[looked]).sum())
+        self._away[looked] = away
+        if self._blocking or again:
+            for row in rows:
+                self._block(row)
+        self.users.follow(rows)
+
+    def _block(self, row: int) -> None:
+        items, (ids, categories, labels) = self.items, self._blocked
+        if items.ids[row] in ids:
+            why = 1
+        elif items.categories[row] in categories:
+            why = 2
+        else:
+            why = 3 if labels.intersection(items.safety[row]) else 0
+        if why != self._why[row]:
+            self._why[row], self._allowed[row] = why, not why
+            if why:
+                self._counts[_WHY[why]] += 1
+
+    def count_expired(self, now_ms: int) -> None:
+        """Count the items that have expired since the last call."""
+        expires = self.items.expires_ms[: len(self.items)]
+        self._counts["expired"] += int(((expires > self._looked_ms) & (expires <= now_ms)).sum())
+        self._looked_ms = now_ms
 
     def offered(self, now_ms: int) -> NDArray[np.bool_]:
         """Which items may be offered to anybody, bool [n]."""
@@ -70,10 +130,11 @@ class Filters:
         at, event = met
         return event in self.repeat_after_s and now_ms // 1000 - at >= self.repeat_after_s[event]
 
-    def seen(self, profiles: Sequence[Profile], now_ms: int) -> NDArray[np.int64]:
-        """What each user has seen and may not see again, as keys user · n + row, int64.
+    def withheld(self, profiles: Sequence[Profile], now_ms: int) -> NDArray[np.int64]:
+        """What each user may not be offered though others may, as keys user · n + row, int64.
 
-        ``n`` is the number of items that :meth:`follow` knew; users count from 0.
+        What he has seen and may not see again, and what is blocked for him. ``n`` is the number of items that
+        :meth:`follow` knew; users count from 0.
         """
         n = len(self._allowed)
         now_s = now_ms // 1000
@@ -87,6 +148,12 @@ class Filters:
                     for item, (at, event) in profile.seen.items()
                     if event not in waits or now_s - at < waits[event]
                 ]
+                self._counts["repeat_after"] += len(profile.seen) - len(seen)
             rows = np.fromiter(map(self._rows.get, seen, repeat(-1)), np.int64)
-            keys.append(rows[rows >= 0] + user * n)
+            rows = rows[rows >= 0]
+            self._counts["seen"] += len(rows)
+            if self.users.users and len(blocked := self.users.rows(profile.user_id)):
+                self._counts["user_blocked"] += len(blocked)
+                rows = np.concatenate([rows, blocked])
+            keys.append(rows + user * n)
         return np.concatenate(keys) if keys else np.empty(0, np.int64)

@@ -26,6 +26,9 @@ VERBS: Final[Mapping[str, str]] = {
 }
 """Event kind → what the user did; any other kind: chose."""
 
+SHOWN: Final = (*PARTS, "policy")
+"""The parts of a reason: those of the ranking, and what the policy's boosts add."""
+
 NAMED: Final = 3
 """Clicks named as the cause of an item, at most."""
 
@@ -115,7 +118,9 @@ def name(causes: Sequence[int], clicks: Clicks) -> tuple[tuple[str, ...], str, i
     return tuple(ids), f"{first} and {second}" if second else first, named
 
 
-def sentence(total: float, parts: Sequence[float], named: str, event: str, layer: str) -> str:
+def sentence(
+    total: float, parts: Sequence[float], named: str, event: str, layer: str, *, featured: bool = False
+) -> str:
     """One sentence for one item.
 
     Parameters
@@ -123,14 +128,21 @@ def sentence(total: float, parts: Sequence[float], named: str, event: str, layer
     total
         The score.
     parts
-        What each of :data:`~models.features.PARTS` adds to it.
+        What each of :data:`SHOWN` adds to it; the last may be missing.
     named
         Titles of the clicks that it follows from as one phrase, the strongest first; empty where none can be named.
     event
         Kind of the strongest.
     layer
         Label of the user's layer, empty where he is in none.
+    featured
+        The policy has put it there.
     """
+    if len(parts) > len(PARTS):
+        total -= parts[-1]
+        featured = featured or parts[-1] > total
+    if featured:
+        return "Featured"
     by_layer = layer and parts[_LAYER] >= 0.1 * total
     if named:
         verb = VERBS.get(event, "chose")

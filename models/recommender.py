@@ -16,16 +16,18 @@ from models.arms import Arms
 from models.candidates import Candidates, CandidateSources, Quota
 from models.diversity import cosines, diversify
 from models.experts import Rankings
-from models.features import PARTS, SCORERS, TO_PARTS, features_of
+from models.features import SCORERS, TO_PARTS, features_of
 from models.filters import Filters
 from models.histories import Histories
 from models.index import ItemIndex
 from models.items import ItemStore
 from models.neighbours import Neighbours
+from models.policy import Policy
 from models.popularity import HALF_LIVES
 from models.profile import Profile
+from models.promotion import Promotion
 from models.ranker import RankingConfig, Scored, as_weights, score
-from models.reasons import Clicks, because, name, sentence
+from models.reasons import SHOWN, Clicks, because, name, sentence
 from models.records import RankedItem, Reason
 
 if TYPE_CHECKING:
@@ -47,11 +49,14 @@ class RankedList:
     scores : list[float]
         features · weights, to four places; not always falling, since diversity reorders.
     parts : list[list[float]]
-        For each item what each of :data:`~models.features.PARTS` adds, to four places; they sum up to the score.
+        For each item what each of :data:`~models.reasons.SHOWN` adds, to four places; they sum up to the score. The
+        last, what the policy adds, is missing where it has no boosts.
     because : list[list[int]]
         For each item the rows of the clicks that raise it, the strongest first.
     layer, label : str
         The user's layer, empty before there is one.
+    pinned : frozenset[int]
+        The rows that a pin of the policy has put at their places.
     """
 
     rows: list[int]
@@ -60,6 +65,7 @@ class RankedList:
     because: list[list[int]]
     layer: str
     label: str
+    pinned: frozenset[int] = frozenset()
 
 
 class Recommender:
@@ -84,6 +90,8 @@ class Recommender:
         Clicks in them; 0: the configured ones.
     timings : dict[str, float]
         Seconds spent by stage since it was last emptied.
+    counts : dict[str, int]
+        What the rules did since it was last emptied: see :data:`~models.policy.RULES`.
     """
 
     def __init__(
@@ -106,15 +114,31 @@ class Recommender:
         self._rankings = Rankings(self.weights)
         self.timings: dict[str, float] = defaultdict(float)
         self._clock = clock
-        self.filters = Filters(items, config.repeat_after_s, config.blocked_categories, config.blocked_labels)
+        self.counts: dict[str, int] = defaultdict(int)
+        self.filters = Filters(
+            items, config.repeat_after_s, config.blocked_categories, config.blocked_labels, self.counts
+        )
+        self.promotion = Promotion(items, self.counts)
+        self._diversity = config.diversity
         quota = Quota(config.text_candidates, config.co_candidates, config.layer_candidates, config.popular_candidates)
         self.sources = CandidateSources(neighbours, index, layers, quota)
         self.follow()
 
     def follow(self) -> None:
         """Follow the catalogue: call it after items changed, before the next :meth:`recommend`."""
+        self._follow(again=False)
+
+    def apply(self, policy: Policy) -> None:
+        """Follow these rules from the next list on."""
+        self.filters.apply(policy)
+        self.promotion.apply(policy)
+        self._diversity = self.config.diversity if policy.diversity is None else policy.diversity
+        self._follow(again=True)
+
+    def _follow(self, again: bool) -> None:
         self.items.recentre()
-        self.filters.follow()
+        self.filters.follow(again)
+        self.promotion.follow(range(len(self.items)) if again else self.items.changed)
         self.index.sync()
         self.neighbours.grow()
 
@@ -185,8 +209,10 @@ class Recommender:
         out = []
         for row, total, values, causes in zip(ranked.rows, ranked.scores, ranked.parts, ranked.because, strict=True):
             clicked, named, first = name(causes, clicks)
-            text = sentence(total, values, named, events[first] if named else "", ranked.label)
-            out.append(RankedItem(ids[row], titles[row], total, Reason(text, clicked, dict(zip(PARTS, values)))))  # noqa: B905 (a list's parts are PARTS)
+            text = sentence(
+                total, values, named, events[first] if named else "", ranked.label, featured=row in ranked.pinned
+            )
+            out.append(RankedItem(ids[row], titles[row], total, Reason(text, clicked, dict(zip(SHOWN, values)))))  # noqa: B905 (the last part is there where there are boosts)
         return tuple(out)
 
     def _chunk(self, profiles: Sequence[Profile], by_arm: NDArray[np.float32], now_ms: int, n: int) -> list[RankedList]:
@@ -195,21 +221,42 @@ class Recommender:
         vectors, membership = self._places(profiles)
         scored = self._score(profiles, histories, vectors, membership, weights, now_ms, n)
         rows, scores = scored.candidates.rows, scored.scores
+        promotion, strength = self.promotion, self._diversity
         with self._timed("diversity"):
+            if promotion.boosted:
+                scores = scores + (added := promotion.boosts(rows, now_ms))
+            pins = promotion.pins(rows, scored.candidates.valid, now_ms) if promotion.pinning else []
+            free = scores
+            if pins or promotion.capped:
+                pinned = np.logical_or.reduce([where for _, _, where in pins]) if pins else None
+                free = scores.copy() if pinned is None else np.where(pinned, np.float32(-np.inf), scores)
+                if promotion.capped:
+                    promotion.cap(rows, free, pinned)
             n = min(n, rows.shape[1])
             pool = min(max(self.config.diversity_pool, n), rows.shape[1])
-            best = _best(scores, pool)
-            near = cosines(self.items, np.take_along_axis(rows, best, axis=1)) if self.config.diversity else None
-            order = diversify(np.take_along_axis(scores, best, axis=1), near, n, self.config.diversity)
+            best = _best(free, pool)
+            near = cosines(self.items, np.take_along_axis(rows, best, axis=1)) if strength else None
+            order = diversify(np.take_along_axis(free, best, axis=1), near, n, strength)
             chosen = np.take_along_axis(best, order, axis=1)
+            listed = np.take_along_axis(free, chosen, axis=1)
+            self.counts["diversity"] += int((np.isfinite(listed) & (order >= n)).sum())
+            featured: list[list[int]] = []
+            if pins:
+                chosen, featured = promotion.pin(pins, chosen, free, n)
+                listed = np.where(chosen < 0, np.float32(-np.inf), np.take_along_axis(scores, chosen, axis=1))
         with self._timed("reasons"):
             picked = np.take_along_axis(rows, chosen, axis=1)
-            listed = np.take_along_axis(scores, chosen, axis=1)
             mine = np.take_along_axis(scored.features, chosen[:, None, :], axis=2)
             mine *= weights[:, :, None]
             parts = np.matmul(mine.transpose(0, 2, 1), TO_PARTS)
+            if promotion.boosted:
+                promotion.count_boosts(picked[np.isfinite(listed)])
+                parts = np.concatenate([parts, np.take_along_axis(added, chosen, axis=1)[:, :, None]], axis=2)
             causes = because(self.items, self.neighbours, histories, vectors, picked, parts)
-            return self._lists(profiles, membership, picked, listed, parts, causes)
+            lists = self._lists(profiles, membership, picked, listed, parts, causes)
+        for user, columns in enumerate(featured):
+            lists[user].pinned = frozenset(rows[user, columns].tolist())
+        return lists
 
     def _lists(
         self,
@@ -260,9 +307,10 @@ class Recommender:
         least: int,
     ) -> Scored:
         with self._timed("filters"):
-            seen, offered = self.filters.seen(profiles, now_ms), self.filters.offered(now_ms)
+            withheld, offered = self.filters.withheld(profiles, now_ms), self.filters.offered(now_ms)
+            self.sources.wanted = self.promotion.wanted(now_ms)
         with self._timed("candidates"):
-            found = self.sources.find(histories, vectors, membership, seen, offered, least)
+            found = self.sources.find(histories, vectors, membership, withheld, offered, least)
         with self._timed("features"):
             rows = found.rows
             values = np.empty((len(SCORERS), *rows.shape), np.float32)

@@ -265,7 +265,7 @@ def _ask(
         return
     filters = system.recommender.filters
     blocked = np.tile(~filters.offered(now), (len(profiles), 1))
-    blocked.ravel()[filters.seen(profiles, now)] = True
+    blocked.ravel()[filters.withheld(profiles, now)] = True
     for name, values in _alone(system, profiles, histories, counts, done):
         scores = np.where(blocked, -np.inf, values)
         _rank(outcome.methods[name], scores, np.array(targets), whole)

@@ -289,6 +289,7 @@ class Process:
             self.metrics,
             replace(settings.updater, publish_s=TRANSACTION_S, atomic=True) if once else settings.updater,
             pseudonyms=settings.pseudonyms,
+            policy=settings.policy,
             tracing=self._tracing,
         )
         if not once:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 from fed_topics import Clock, Topic, by_topic, json
@@ -43,6 +44,7 @@ class Bench:
         pseudonyms: Pseudonyms = Pseudonyms(None),
         ranking: RankingConfig | None = None,
         tracing: Tracing = Carried(),
+        policy: Path | None = None,
     ) -> None:
         self.encoder, self.topics, self.names, self.metrics, self.clock = encoder, topics, names, metrics, clock
         self.queue = EncodeQueue(encoder, clock=clock)
@@ -58,6 +60,7 @@ class Bench:
             metrics,
             config or UpdaterConfig(),
             pseudonyms=pseudonyms,
+            policy=policy,
             tracing=tracing,
             wall=clock.wall,
             clock=clock,

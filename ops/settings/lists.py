@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator
+from pydantic import Field, FilePath, NonNegativeFloat, PositiveInt, field_validator
 from pydantic_settings import BaseSettings
 
 from models.errors import ConfigurationError
@@ -20,6 +20,9 @@ class ListSettings(BaseSettings):
     )
     blocked_categories: Names = Field(frozenset(), description="Categories never offered, with commas between")
     blocked_labels: Names = Field(frozenset(), description="Safety labels never offered, with commas between")
+    policy: FilePath | None = Field(
+        None, description="TOML file of rules (blocks, caps, boosts, pins), followed while it changes"
+    )
     arms: dict[str, float] = Field(
         {}, description='Hold-outs: share of the users whom one expert serves (JSON: {"popularity.3000": 0.05})'
     )

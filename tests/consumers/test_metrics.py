@@ -51,7 +51,7 @@ def test_every_metric_has_a_sentence(metrics: Metrics) -> None:
 
 def test_no_user_and_no_item_is_a_label(metrics: Metrics) -> None:
     allowed = {"role", "kind", "topic", "partition", "stage", "encoded", "arm", "outlet", "layer", "level", "outcome"}
-    allowed |= {"why", "bucket", "expert", "route", "status"}
+    allowed |= {"why", "bucket", "expert", "rule", "route", "status"}
     for name, metric in every(metrics).items():
         assert set(metric._labelnames) <= allowed, name
 
@@ -65,6 +65,7 @@ def test_no_user_and_no_item_is_a_label(metrics: Metrics) -> None:
         ("lessons_left_out", "lessons"), ("lessons_failed", "clicks"),
         ("feed_dropped", "feed_pushed"),
         ("damped", "clicks"), ("clicks_erased", "clicks"), ("erasures_overdue", "erasures"),
+        ("policy_load_failures", "policy_loads"),
     ],
 )  # fmt: skip
 def test_a_failure_counter_stands_beside_its_attempts(metrics: Metrics, failures: str, attempts: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from small_shop import GROUPS, NOW, Shop, record
 
+from models.diversity import diversify
 from models.features import FEATURES, PARTS
 from models.index import ItemIndex
 from models.items import ItemStore
@@ -326,3 +327,12 @@ def test_from_the_first_click_on_a_list_is_full_and_the_users_own(shop: Shop) ->
         assert len({tuple(rows) for rows in [*lists, nobody]}) == len(names) + 1, "no two lists are the same"
         for name, rows in zip(names, lists, strict=True):
             assert sum(item.startswith(name) for item in shop.ids(rows)) >= 5
+
+
+def test_who_has_few_candidates_left_is_offered_none_of_them_twice() -> None:
+    """In a batch with others, places that he cannot fill stay empty."""
+    scores = np.array([[3, 2, -np.inf, -np.inf], [4, 3, 2, 1], [-np.inf] * 4], np.float32)
+    near = np.eye(4, dtype=np.float32)[None].repeat(3, axis=0)
+    order = diversify(scores, near, 4, 0.3)
+    assert [sorted(line) for line in order.tolist()] == [[0, 1, 2, 3]] * 3
+    assert order[0, :2].tolist() == [0, 1]

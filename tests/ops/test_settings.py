@@ -244,6 +244,7 @@ REACHES: dict[str, Reach] = {
     "list_length": ({"list_length": 3}, lambda s: s.updater.list_length, 3),
     "repeat_after": ({"repeat_after": {"view": 1}}, lambda s: s.ranking.repeat_after_s, {"view": 1}),
     "arms": ({"arms": {"co": 0.1}}, lambda s: s.ranking.arms, {"co": 0.1}),
+    "policy": ({"policy": PEM}, lambda s: s.policy, PEM),
     "blocked_categories": ({"blocked_categories": "x"}, lambda s: s.ranking.blocked_categories, {"x"}),
     "blocked_labels": ({"blocked_labels": "x"}, lambda s: s.ranking.blocked_labels, {"x"}),
     "diversity": ({"diversity": 0.1}, lambda s: s.ranking.diversity, 0.1),
