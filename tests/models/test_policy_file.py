@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,12 @@ def test_the_example_says_what_it_says() -> None:
     assert (boost.tag, boost.add, boost_rule(boost)) == ("summer", 0.3, "boost:summer")
     assert (pin.item, pin.place, pin_rule(pin)) == ("sku-7", 1, "pin:launch")
     assert policy.rules == {"boost:summer", "pin:launch"}
+
+
+def test_the_readme_has_the_same_example() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (example,) = re.findall(r"```toml\n(diversity.*?)```", readme, re.DOTALL)
+    assert parse(example) == parse(WRITTEN)
 
 
 def test_an_empty_file_has_no_rules() -> None:
