@@ -15,7 +15,7 @@ ifneq ($(wildcard ../shared/kafka/bin/kafka-server-start.sh),)
 export KAFKA_HOME ?= $(abspath ../shared/kafka)
 endif
 
-.PHONY: demo test lint audit bench bench-quality hostile soak clean
+.PHONY: demo test lint audit bench bench-quality hostile soak clean bench-feed
 
 demo: $(VENV)/.demo
 	@exec $(BIN)/strata demo --seconds $(SECONDS)
@@ -32,6 +32,9 @@ lint: $(VENV)/.test
 # known vulnerabilities of what is installed; skipped with the reason where no service of them answers
 audit: $(VENV)/.test
 	$(BIN)/python .ci/audit
+
+bench-feed: $(VENV)/.bench
+	$(BIN)/python -m ops.bench feed
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m ops.bench

@@ -7,10 +7,11 @@ import json
 from consumers.feed.app import FeedApp
 from consumers.feed.hub import Hub
 from consumers.feed.ingest import Ingest
+from consumers.feed.redis_store import RedisStore
 from consumers.feed.role import FeedRole
 from consumers.feed.server import Server
 from consumers.feed.shelf import Shelf
-from consumers.feed.store import MemoryStore
+from consumers.feed.store import ListStore, MemoryStore
 from consumers.feed.watch import Watch
 from consumers.metrics import Metrics
 from consumers.tables import OpenTables
@@ -37,7 +38,8 @@ def feed(settings: Settings, open_tables: OpenTables, publisher: Publisher, metr
     items = ItemStore(dimension, settings.undescribed_items)
     index = ItemIndex(items, exact_below=settings.index_exact_below, kind=settings.index)
     shelf = Shelf(items, index, files.name, settings.blocked_categories, settings.blocked_labels)
-    store = MemoryStore()
+    where = settings.feed_store.get_secret_value()
+    store: ListStore = MemoryStore() if where == "memory" else RedisStore(where, settings.topics.recommendations)
     hub = Hub(config.streams, config.buffer, metrics)
     ingest = Ingest(publisher.publish, config.waiting)
     topics, shown, more = settings.topics, [], {}

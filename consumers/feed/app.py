@@ -25,7 +25,7 @@ from consumers.feed.config import FeedConfig
 from consumers.feed.hub import ENDED, Hub
 from consumers.feed.ingest import Ingest
 from consumers.feed.openapi import document
-from consumers.feed.problems import Problem, on_error, on_http, on_problem
+from consumers.feed.problems import Problem, on_error, on_fault, on_http, on_problem
 from consumers.feed.rates import Rate
 from consumers.feed.requests import body, identifier, number, wanted
 from consumers.feed.serving import Serving, Wanted, tag
@@ -33,7 +33,7 @@ from consumers.feed.shelf import Shelf
 from consumers.feed.store import ListStore, Update
 from consumers.feed.streams import HEARTBEAT, RETRY, EventStream, event
 from consumers.metrics import Metrics
-from models.errors import InvalidEvent
+from models.errors import InvalidEvent, StrataError
 from models.events import decode_click
 from models.pseudonyms import Pseudonyms
 from producers.erasures import erasure_message
@@ -110,7 +110,12 @@ class FeedApp:
         self.asgi = Starlette(
             routes=routes,
             middleware=middleware,
-            exception_handlers={Problem: on_problem, HTTPException: on_http, Exception: on_error},
+            exception_handlers={
+                Problem: on_problem,
+                HTTPException: on_http,
+                StrataError: on_fault,
+                Exception: on_error,
+            },
             lifespan=self._lifespan,
         )
         self.asgi.router.redirect_slashes = False

@@ -94,7 +94,7 @@ def document(config: FeedConfig) -> dict[str, Any]:
                     "responses": {
                         "200": answer("The list", Feed, ETag="Names exactly this list"),
                         "304": {"description": "The list at hand is the newest"},
-                        **errors(400),
+                        **errors(400, 503),
                     },
                 }
             },

@@ -49,6 +49,9 @@ class Server:
                 f"the address {host}:{port} for the feed {why}: name another one (STRATA_FEED_HOST, STRATA_FEED_PORT;"
                 " port 0 = any free one)"
             ) from error
+        # inherited by each connection; asyncio sets it only where the socket names its protocol, and this one does not:
+        # a body then waits 40 ms for the acknowledgement of its head
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self._socket.getsockname()[1]}"
         self._before_close = before_close
         self._server = _Uvicorn(

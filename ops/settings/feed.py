@@ -22,6 +22,10 @@ class FeedSettings(BaseSettings):
     feed_origins: Names = Field(
         frozenset(), description="Origins of other pages whose scripts may ask the feed (CORS), with commas between"
     )
+    feed_store: SecretStr = Field(
+        SecretStr("memory"),
+        description="Where lists are kept: memory, or a Redis or Valkey for many replicas (redis://host:port/0)",
+    )
     feed_streams: PositiveInt = Field(2_000, description="Pages that may wait for lists at a time")
     feed_streams_per_client: PositiveInt = Field(100, description="The same, of one address")
     feed_heartbeat_s: PositiveFloat = Field(15.0, description="Longest silence of a stream, s")

@@ -89,6 +89,15 @@ def test_a_port_in_use_is_told_at_the_start(shop: Bookshop, tiny: str) -> None:
             pass
 
 
+@pytest.mark.broker
+def test_a_store_that_is_not_there_is_told_at_the_start(shop: Bookshop, tiny: str) -> None:
+    with (
+        pytest.raises(ConfigurationError, match="STRATA_FEED_STORE"),
+        shop.running(["feed"], model=tiny, feed_store="redis://127.0.0.1:1/0"),
+    ):
+        pass
+
+
 # -- OpenAPI ---------------------------------------------------------------------------------------------------
 
 

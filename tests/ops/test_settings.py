@@ -324,7 +324,7 @@ IN_THE_COMMANDS = {"broker_port", "log_level", "log_format"}
 """tests/ops/test_cli.py runs the commands with them."""
 
 
-IN_THE_FEED = {"feed_port"}
+IN_THE_FEED = {"feed_port", "feed_store"}
 """tests/ops/test_feed.py."""
 
 IN_THE_DELIVERY = {"delivery", "transaction_timeout_s"}
