@@ -125,19 +125,19 @@ class Promotion:
         for number in self._active:
             self._counts[boost_rule(self._policy.boosts[number])] += int(self._matches[number, listed].sum())
 
-    def cap(self, rows: NDArray[np.int64], scores: NDArray[np.float32], kept: NDArray[np.bool_] | None) -> None:
+    def cap(self, rows: NDArray[np.int64], scores: NDArray[np.float32], pinned: NDArray[np.bool_] | None) -> None:
         """Strike all but each user's best so many of a category: their ``scores`` become -inf.
 
         Parameters
         ----------
         rows : int64 [b, m]
         scores : float32 [b, m]
-            -inf where there is no candidate.
-        kept : bool [b, m], optional
-            Pinned: these stay, and are the first to count.
+            -inf where there is no candidate, and for what is pinned.
+        pinned : bool [b, m], optional
+            These are the first to count.
         """
         b, m = scores.shape
-        first = scores if kept is None else np.where(kept, np.float32(np.inf), scores)
+        first = scores if pinned is None else np.where(pinned, np.float32(np.inf), scores)
         order = np.argsort(-first, axis=1)
         codes = np.take_along_axis(self._category[rows], order, axis=1)
         keys = (codes + np.arange(b)[:, None] * len(self._codes)).ravel()
@@ -150,8 +150,6 @@ class Promotion:
         over = np.empty((b, m), np.bool_)
         np.put_along_axis(over, order, number.reshape(b, m) >= self._caps[codes], axis=1)
         over &= np.isfinite(scores)
-        if kept is not None:
-            over &= ~kept
         self._counts["category_cap"] += int(over.sum())
         scores[over] = -np.inf
 

@@ -8,11 +8,13 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from bookshop import BOOKS, TITLES, Bookshop, knows_the_catalogue, tiny_model, value, wait_for
 
 from models.encoder import Encoder
+from models.errors import ConfigurationError
 from models.ranker_records import RankerUpdate, RankerWeights
 from models.records import Checkpoint, ItemVector, LayerState, NeighbourRow, decode
 from ops.roles import ROLES
@@ -289,6 +291,16 @@ def test_a_withdrawn_item_is_never_offered_again(tansu_shop: Bookshop, tiny: str
         shop.clicks(("a", "baking-2"))
         wait_for(lambda: shop.counted() == shop.expected(), "the second click")
         assert offered not in {item.item_id for item in shop.lists()["a"].items}
+
+
+def test_a_policy_that_cannot_be_used_ends_the_start(tansu_shop: Bookshop, tiny: str, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text("[[pins]]\nname = 'launch'\nitem = 'b'\nplace = 0")
+    with (
+        pytest.raises(ConfigurationError, match=r"STRATA_POLICY=.*line 4: pins\.0\.place"),
+        tansu_shop.running(["updater"], model=tiny, policy=policy),
+    ):
+        raise AssertionError("it runs")
 
 
 def test_the_lists_that_users_read_are_json(tansu_shop: Bookshop, tiny: str) -> None:
