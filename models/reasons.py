@@ -43,8 +43,8 @@ def because(
     vectors: NDArray[np.float32],
     picked: NDArray[np.int64],
     parts: NDArray[np.float32],
-) -> list[list[list[int]]]:
-    """For each user and item the rows of the clicks that raise it, the strongest first, at most :data:`NAMED`.
+) -> NDArray[np.int64]:
+    """For each user and item the rows of the clicks that raise it, the strongest first; -1 where there are fewer.
 
     By co where a click co-occurs with the item; for an item that none does, but text brings it in, by text: a click j
     raises the cosine of the user's vector u ∝ Σ a_j v_j with the item q where v_j·q > (u·q)(v_j·u), the derivative
@@ -56,6 +56,10 @@ def because(
         The users'.
     picked : int64 [b, t]
     parts : float32 [b, t, len(PARTS)]
+
+    Returns
+    -------
+    int64 [b, t, NAMED]
     """
     gains = neighbours.between(histories.rows, histories.decay, picked)
     by_text = (parts[:, :, _CO] <= 0) & (parts[:, :, _TEXT] > 0)
@@ -68,7 +72,7 @@ def because(
     return _strongest(gains, histories.rows)
 
 
-def _strongest(gains: NDArray[np.float32], rows: NDArray[np.int64]) -> list[list[list[int]]]:
+def _strongest(gains: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Of gains [b, t, K] of clicks [b, K]: the clicks that give the most, those that give nothing left out."""
     b, t, _ = gains.shape
     users, places = np.ogrid[:b, :t]
@@ -79,13 +83,8 @@ def _strongest(gains: NDArray[np.float32], rows: NDArray[np.int64]) -> list[list
         for earlier in range(i):  # the same item twice in a history is one cause
             best[:, :, i][best[:, :, i] == best[:, :, earlier]] = -1
         gains[users, places, click] = 0
-    # what is missing goes to the end, so that a cause costs no more than a slice
-    best = np.take_along_axis(best, np.argsort(best < 0, axis=2, kind="stable"), axis=2)
-    sizes = (best >= 0).sum(axis=2).tolist()
-    return [
-        [causes[:size] for causes, size in zip(of_user, named, strict=True)]
-        for of_user, named in zip(best.tolist(), sizes, strict=True)
-    ]
+    causes: NDArray[np.int64] = np.take_along_axis(best, np.argsort(best < 0, axis=2, kind="stable"), axis=2)
+    return causes
 
 
 class Clicks(dict[int, tuple[str, str]]):
@@ -108,6 +107,8 @@ def name(causes: Sequence[int], clicks: Clicks) -> tuple[tuple[str, ...], str, i
     """Ids of an item's causes, two of their titles at most as a phrase, and the row of the first that is named."""
     ids, first, second, named = [], "", "", -1
     for row in causes:
+        if row < 0:
+            break
         item_id, title = clicks[row]
         ids.append(item_id)
         if not first:

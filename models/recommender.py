@@ -52,7 +52,7 @@ class RankedList:
         For each item what each of :data:`~models.reasons.SHOWN` adds, to four places; they sum up to the score. The
         last, what the policy adds, is missing where it has no boosts.
     because : list[list[int]]
-        For each item the rows of the clicks that raise it, the strongest first.
+        For each item the rows of the clicks that raise it, the strongest first; -1 where there are fewer.
     layer, label : str
         The user's layer, empty before there is one.
     pinned : frozenset[int]
@@ -265,12 +265,13 @@ class Recommender:
         picked: NDArray[np.int64],
         listed: NDArray[np.float32],
         parts: NDArray[np.float32],
-        causes: list[list[list[int]]],
+        causes: NDArray[np.int64],
     ) -> list[RankedList]:
         sizes = np.isfinite(listed).sum(axis=1).tolist()
         own = [-1] * len(profiles) if membership is None else membership.layers[:, 0].tolist()
         rounded = parts.astype(np.float64).round(4)
         sums, rounded = rounded.sum(axis=2).round(4).tolist(), rounded.tolist()
+        named = causes.tolist()
         lists = []
         for user, (profile, size, layer) in enumerate(zip(profiles, sizes, own, strict=True)):
             profile.layer = label = ""
@@ -282,7 +283,7 @@ class Recommender:
                     picked[user, :size].tolist(),
                     sums[user][:size],
                     rounded[user][:size],
-                    causes[user][:size],
+                    named[user][:size],
                     profile.layer,
                     label,
                 )

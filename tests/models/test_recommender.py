@@ -78,7 +78,7 @@ def test_the_clicks_named_as_the_cause_do_raise_the_item(shop: Shop) -> None:
     for row, causes, parts in zip(ranked.rows, ranked.because, ranked.parts, strict=True):
         by_co = parts[PARTS.index("co")] > 0
         whole = raw(shop, profile, row, by_co)
-        for cause in causes:
+        for cause in filter(lambda cause: cause >= 0, causes):
             named += 1
             without = shop.click(f"without-{cause}-{row}")
             kept = [i for i, other in enumerate(profile.rows) if other != cause]
