@@ -59,13 +59,13 @@ class RankingConfig:
 
     mix: float = 0.5
     """a: share of the re-encoded vector in the user's vector, 0 … 1; the rest is the decayed mean of his items."""
-    text_candidates: int = 200
+    text_candidates: int = 80
     """Nearest items by vector that are looked at."""
-    co_candidates: int = 200
+    co_candidates: int = 120
     """Co-clicked items that are looked at."""
-    layer_candidates: int = 100
+    layer_candidates: int = 45
     """Top items of the user's layers that are looked at."""
-    popular_candidates: int = 50
+    popular_candidates: int = 30
     """What is popular with everybody that is looked at."""
     diversity: float = 0.15
     """λ of maximal marginal relevance, 0 (by score alone) … 1."""

@@ -27,9 +27,9 @@ class ListSettings(BaseSettings):
         {}, description='Hold-outs: share of the users whom one expert serves (JSON: {"popularity.3000": 0.05})'
     )
     diversity: float = Field(0.15, ge=0, le=1, description="Maximal marginal relevance: 0 by score alone")
-    text_candidates: PositiveInt = Field(200, description="Nearest items by vector that are looked at")
-    co_candidates: PositiveInt = Field(200, description="Co-clicked items that are looked at")
-    layer_candidates: PositiveInt = Field(100, description="Top items of the user's layers that are looked at")
+    text_candidates: PositiveInt = Field(80, description="Nearest items by vector that are looked at")
+    co_candidates: PositiveInt = Field(120, description="Co-clicked items that are looked at")
+    layer_candidates: PositiveInt = Field(45, description="Top items of the user's layers that are looked at")
     index_exact_below: int = Field(20_000, ge=0, description="Items up to which the vector search is exact")
     index: Literal["ivf", "hnsw"] = Field("ivf", description="FAISS index above that")
 
