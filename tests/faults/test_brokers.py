@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
+from typing import cast
 
+import msgspec
 import pytest
 from apache_kafka import ApacheKafka, home
 from bookshop import Bookshop, value, wait_for
@@ -16,7 +18,9 @@ from load import Load
 from mortal_worker import Worker
 from slow_proxy import SlowProxy
 
+from consumers.updater import Updater
 from producers.errors import BrokerError, LogRolledBack
+from producers.publisher import Message
 from producers.rebuild import rebuild
 from producers.topics import Topics
 
@@ -100,6 +104,49 @@ def test_an_empty_broker_under_old_offsets_stops_the_worker_and_a_rebuild_starts
         wait_for(lambda: done(shop) and shop.counted() == shop.expected(), "the clicks that there are")
     check(shop, once=True)
     shop.publisher.close()
+
+
+def test_before_a_slow_broker_long_messages_stay_unread_and_fill_no_memory(open_shop: OpenShop) -> None:
+    """150 MB of clicks through a worker that may hold 8: nobody is evicted, and all is served."""
+    if home() is None:
+        pytest.skip("Apache Kafka: KAFKA_HOME names no distribution")
+    with SlowProxy() as proxy:
+        node = ApacheKafka(advertised=proxy.port)
+        proxy.target = node.port
+        node.start()
+        try:
+            shop = open_shop(node)
+            pad = "x" * 200_000
+            shop.publisher.publish(
+                Message(shop.topics.clicks, user.encode(), long_click(user, turn, pad))
+                for turn in range(25)
+                for user in USERS
+            )
+            proxy.delay_s = 0.05
+            peak = 0
+            with shop.running(["updater"], in_flight_mb=8) as process:
+                in_flight = cast(Updater, process.stages["updater"])._in_flight
+                deadline = time.monotonic() + 120
+                while not done(shop):
+                    assert time.monotonic() < deadline, "everything committed"
+                    for _ in range(50):
+                        peak = max(peak, in_flight.bytes)
+                        time.sleep(0.002)
+                assert value(process, "strata_pauses_total", role="updater") > 0
+                for kind in ("lost", "revoked"):
+                    assert value(process, "strata_partitions_revoked_total", role="updater", kind=kind) == 0
+            assert 4_000_000 < peak < 8_000_000 + 2 * len(pad), "one more than there is room for, at most"
+            proxy.delay_s = 0
+            check(shop, once=True)
+            shop.publisher.close()
+        finally:
+            node.close()
+
+
+def long_click(user: str, turn: int, pad: str) -> bytes:
+    """A click with much in it that nobody asked for."""
+    click = {"user_id": user, "item_id": f"baking-{turn % 10}", "ts": int(time.time() * 1000), "pad": pad}
+    return msgspec.json.encode(click)
 
 
 def test_a_slow_broker_costs_time_and_nothing_else(open_shop: OpenShop) -> None:
