@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from consumers.client import Record
-from producers.dead_letters import NULL_VALUE, ORIGINAL_HEADERS, ORIGINAL_KEY, letter_key
+from producers.dead_letters import CUT, NULL_VALUE, ORIGINAL_HEADERS, ORIGINAL_KEY, letter_key
 from producers.publisher import Message
 
 _Headers = tuple[tuple[str, bytes | None], ...]
@@ -28,6 +28,8 @@ class Letter:
         Where it failed, the error's class, and what was wrong.
     key, value, headers
         The message itself, byte for byte.
+    cut
+        Whether this is only the beginning of the message, which was too long to be kept.
     keyed
         Whether its key on the topic is its own: one of another version may share it with others.
     """
@@ -44,6 +46,7 @@ class Letter:
     value: bytes | None
     headers: _Headers
     keyed: bool
+    cut: bool
 
     @property
     def message(self) -> Message:
@@ -76,6 +79,7 @@ def read_letter(record: Record) -> Letter | None:
         value=None if NULL_VALUE in named else record.value,
         headers=sent,
         keyed=keyed,
+        cut=CUT in named,
     )
 
 

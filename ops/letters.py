@@ -74,9 +74,17 @@ def send_back(connection: Connection, topics: Topics, chosen: Sequence[Letter]) 
 
     Raises
     ------
+    NoSuchLetter
+        If of one of them only the beginning was kept. Nothing is sent then.
     PublishFailed
         With the messages that were refused.
     """
+    for letter in chosen:
+        if letter.cut:
+            raise NoSuchLetter(
+                f"of the dead letter at offset {letter.offset} only the beginning was kept; the message itself is at"
+                f" {letter.topic}-{letter.partition} offset {letter.original_offset}, while that topic keeps it"
+            )
     publisher = Publisher(connection, limits=topics.limits)
     try:
         publisher.publish([letter.message for letter in chosen])

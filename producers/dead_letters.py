@@ -9,6 +9,7 @@ from typing import Final
 from models.errors import InvalidEvent, StrataError
 from producers.errors import DeadLetterLimitExceeded, PublishFailed
 from producers.publisher import Message
+from producers.topics import DEAD_LETTER_BYTES
 
 ORIGINAL_KEY: Final = "strata-original-key"
 """Header with the message's own key; absent where it had none."""
@@ -19,6 +20,13 @@ ORIGINAL_HEADERS: Final = "strata-original-headers"
 """Header that says how many of the headers are the sender's, and which of them had no value (positions from 0):
 ``2:1``. kafka-python reads headers without a value and cannot write them, so that they come with an empty one."""
 
+CUT: Final = "strata-original-cut"
+"""Header of a message that was too long for the topic of dead letters: the bytes of its value, key and headers. A
+broker measures compressed batches, so that a few kilobytes may hold any length; what does not fit is cut, in that
+order, because a letter that cannot be written would stop the worker, and all after it."""
+
+_ROOM: Final = DEAD_LETTER_BYTES - 10_000
+"""Bytes for what the sender sent; the rest is for what we say of it."""
 _MESSAGE_LENGTH: Final = 500
 
 
@@ -34,6 +42,8 @@ def dead_letter(
     dead_letters_topic: str,
 ) -> Message:
     """The dead letter of a message: key, value and headers as they were, and where and why it failed.
+
+    Of a message of more than 2 MB only the beginning is kept (:data:`CUT`).
 
     Its key is the place of the message (:func:`letter_key`): on a compacted topic one letter can then be deleted (an
     erasure does), and one that was written twice becomes one.
@@ -53,6 +63,11 @@ def dead_letter(
     reason = "".join(c if c.isprintable() else "?" for c in reason)[:_MESSAGE_LENGTH]
     stage = stage_of(error)
     sent = tuple(headers)
+    sizes = (len(value or b""), len(key or b""), sum(len(name) + len(content or b"") + 10 for name, content in sent))
+    if too_long := sum(sizes) > _ROOM:
+        sent = sent if sizes[2] <= _ROOM // 4 else ()
+        key = key and key[: _ROOM // 4]
+        value = value and value[: _ROOM // 2]
     nulls = ",".join(str(place) for place, (_, content) in enumerate(sent) if content is None)
     kept = [(name, content or b"") for name, content in sent]
     kept.append((ORIGINAL_HEADERS, f"{len(sent)}:{nulls}".encode()))
@@ -60,6 +75,8 @@ def dead_letter(
         kept.append((ORIGINAL_KEY, key))
     if value is None:
         kept.append((NULL_VALUE, b""))
+    if too_long:
+        kept.append((CUT, ",".join(map(str, sizes)).encode()))
     return Message(
         topic=dead_letters_topic,
         key=letter_key(topic, partition, offset),

@@ -9,10 +9,12 @@ from collections.abc import Callable
 import pytest
 from bookshop import Bookshop, value, wait_for
 from invariant import check
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaProducer
 from mortal_worker import Worker
 
+from consumers.letters import read_letter
 from models.events import Click
+from ops.letters import NoSuchLetter, send_back
 from producers.errors import PublishFailed
 from producers.replay import click_message
 
@@ -48,6 +50,26 @@ def test_the_longest_message_that_a_broker_takes_fits_into_the_dead_letters(shop
     (letter,) = shop.records(shop.topics.dead_letters)
     assert letter.value == value
     check(shop, once=shop.given["delivery"] == "exactly-once")
+
+
+def test_a_message_longer_than_any_dead_letter_stops_nobody(shop: Bookshop) -> None:
+    """Brokers measure what is compressed: five megabytes of nothing are a few kilobytes to them."""
+    producer = KafkaProducer(
+        **shop.connection.client("test"), compression_type="lz4", max_request_size=20_000_000, batch_size=20_000_000
+    )
+    producer.send(shop.topics.clicks, b"0" * 5_000_000, b"reader-1", partition=0).get(30)
+    producer.close()
+    shop.readers(USERS, 1)
+    with shop.running(["updater"]):
+        wait_for(lambda: done(shop), "everything committed")
+    (record,) = shop.records(shop.topics.dead_letters)
+    letter = read_letter(record)
+    assert letter is not None
+    assert letter.cut
+    assert b"0" * 900_000 in (letter.value or b"")
+    check(shop, once=shop.given["delivery"] == "exactly-once")
+    with pytest.raises(NoSuchLetter, match="only the beginning"):
+        send_back(shop.connection, shop.topics, [letter])
 
 
 def test_events_that_come_twice_and_offsets_that_are_set_back_change_nothing(shop: Bookshop) -> None:

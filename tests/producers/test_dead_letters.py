@@ -10,6 +10,7 @@ from models.errors import InvalidEvent
 from producers.dead_letters import DeadLetterLimits, dead_letter
 from producers.errors import DeadLetterLimitExceeded
 from producers.publisher import Message
+from producers.topics import DEAD_LETTER_BYTES
 
 
 def letter(error: Exception, key: bytes | None = b"k", value: bytes | None = b"\xff\x00v") -> Message:
@@ -42,6 +43,34 @@ def test_a_letter_of_an_older_version_is_read_too() -> None:
     written = letter(InvalidEvent("x"), key=None)
     found = read_back(written._replace(key=b"ann"))
     assert (found.key, found.keyed) == (b"ann", False)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "header"),
+    [
+        (b"k", 1_989_000, 0),
+        (b"k", 2_100_000, 0),
+        (b"k" * 3_000_000, 0, 0),
+        (b"k", 3, 9_000_000),
+        (None, 5_000_000, 5_000_000),
+    ],
+)
+def test_a_letter_fits_onto_its_topic_and_says_whether_it_was_cut(key: bytes | None, value: int, header: int) -> None:
+    sent, headers = b"v" * value, (("x", b"h" * header),)
+    message = dead_letter("clicks", 3, 17, 5, key, sent, headers, InvalidEvent("value: long"), "dead")
+    size = (
+        len(message.key or b"")
+        + len(message.value or b"")
+        + sum(len(n) + len(c or b"") + 10 for n, c in message.headers)
+    )
+    assert size <= DEAD_LETTER_BYTES - 200
+    found = read_letter(Record("dead", 0, 0, 5, message.key, message.value, message.headers))
+    assert found is not None
+    assert found.cut == (len(key or b"") + value + header > 1_990_000)
+    assert found.value is not None
+    assert sent.startswith(found.value)
+    if not found.cut:
+        assert (found.key, found.value, found.headers) == (key, sent, headers)
 
 
 def test_headers_that_are_called_as_ours_stay_the_senders_and_one_without_a_value_is_known() -> None:
