@@ -57,7 +57,7 @@ def test_killed_at_any_moment_nothing_is_lost_and_nothing_counts_twice(shop: Boo
         shop.readers(USERS, 2, seed=turn)
         if turn % 4 == 0:
             shop.garbage(shop.topics.clicks, b"x", b"\xff%d" % turn)
-        worker.await_said("running" if turn % 3 == 0 else "updater: assigned")
+        worker.await_said("running" if turn % 3 == 0 else "updater: partitions assigned")
         time.sleep(draw.uniform(0, 0.8))  # the moment is the input of this test
         worker.kill()
     worker = start(shop)

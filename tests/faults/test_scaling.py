@@ -40,9 +40,12 @@ def test_one_worker_three_and_one_again_lose_nothing(shop: Bookshop, start: Star
 
     with Load(shop, USERS):
         first = begin(0)
-        first.await_said("updater: assigned")
+        first.await_said("updater: partitions assigned")
         second, third = begin(1), begin(2)
-        wait_for(lambda: second.said("updater: assigned") or third.said("updater: assigned"), "a share for another")
+        wait_for(
+            lambda: second.said("updater: partitions assigned") or third.said("updater: partitions assigned"),
+            "a share for another",
+        )
         time.sleep(2)  # under load
         second.stop()
         third.stop()
