@@ -1,8 +1,8 @@
 """The items worth ranking for a user: near in vector, co-clicked, on top in his layers, popular.
 
 Design §7: the union of 200 by text, 200 by co and 100 of the layers loses nothing against scoring everything; nor do
-80, 120 and 45, the defaults, on the same data, at two thirds of the cost. Users are
-worked on together; a pair of user and item is the key ``user · n + row``, so that one flat array holds all of them.
+80, 120 and 45, the defaults. Users are worked on together; a pair of user and item is the key ``user · n + row``, so
+that one flat array holds all of them.
 """
 
 from __future__ import annotations
