@@ -18,6 +18,7 @@ from consumers.updater_config import UpdaterConfig
 from models.encoder import Encoder
 from models.events import Limits
 from models.profile import Profile
+from models.ranker import RankingConfig
 from models.recommender import Recommender
 from models.records import ItemVector, Recommendation
 from producers.publisher import Message
@@ -292,6 +293,22 @@ def test_a_click_on_a_listed_item_is_a_hit(bench: Bench) -> None:
     unlisted = next(f"i{i}" for i in range(1, 36) if f"i{i}" not in {item.item_id for item in made.items})
     bench.submit(bench.click("ann", made.items[3].item_id), bench.click("ann", unlisted))
     assert (count("hits"), count("hit_attempts")) == (1, 2)
+
+
+def test_a_hold_outs_list_says_so_and_its_hits_are_its_own(
+    encoder: Encoder, shelves: Topic, names: Topics, diversion: Diversion, metrics: Metrics, clock: Clock
+) -> None:
+    ranking = RankingConfig(arms={"popularity.3000": 1.0})
+    bench = Bench(encoder, shelves, names, diversion, metrics, clock, ranking=ranking)
+    bench.assign(0)
+    bench.submit(bench.click("ann", "i0"))
+    bench.encode()
+    (made,) = bench.lists(bench.work())
+    assert made.arm == "popularity.3000"
+    bench.submit(bench.click("ann", made.items[3].item_id))
+    value = metrics.registry.get_sample_value
+    assert value("strata_hits_total", {"arm": "popularity.3000"}) == 1
+    assert not value("strata_hit_attempts_total", {"arm": "full"})
 
 
 def test_freshness_counts_from_the_click_to_the_acknowledgement(bench: Bench) -> None:
