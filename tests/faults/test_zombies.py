@@ -20,7 +20,8 @@ Start = Callable[..., Worker]
 UNSTEADY = pytest.mark.skipif(
     "STRATA_TEST_FROZEN" not in os.environ,
     reason="on the embedded broker this case failed twice inside a whole run (once it was seen that a partition stayed"
-    " without an owner for 40 s), and passed 24 times of 24 by itself; the cause is not known. STRATA_TEST_FROZEN=1 runs it",
+    " without an owner for 40 s), and passed 24 times of 24 by itself; the cause is not known."
+    " STRATA_TEST_FROZEN=1 runs it",
 )
 
 USERS = [f"reader-{n}" for n in range(30)]
