@@ -24,7 +24,7 @@ from consumers.metrics import Metrics
 from consumers.stage import Work
 from consumers.tables import OpenTables
 from models.encode_queue import Outlet
-from models.encoder import Encoder
+from models.encoder import Tokenises
 from models.errors import InvalidEvent
 from models.events import Item, Limits, check_text, decode_item
 from models.records import ItemVector, decode, encode, half
@@ -73,7 +73,7 @@ class Catalogue:
     def __init__(
         self,
         consumer: Consumer,
-        encoder: Encoder,
+        encoder: Tokenises,
         outlet: Outlet,
         open_tables: OpenTables,
         topics: Topics,

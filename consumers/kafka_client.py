@@ -42,8 +42,8 @@ from producers.errors import (
 log = logging.getLogger(__name__)
 header_names.accept_any()
 
-_TABLE_WAIT_S: Final = 0.1
-"""Longest wait of a fetch in assign mode."""
+TABLE_WAIT_S: Final = 0.1
+"""Longest wait of a fetch in assign mode, where nothing else is said."""
 _MOVED_ON: Final = (
     CommitFailedError,
     FencedInstanceIdError,
@@ -66,6 +66,8 @@ class KafkaConsumerClient:
         Tells this client apart in logs and quotas.
     isolation
         ``read_committed`` hides what belongs to aborted or open transactions.
+    fetch_wait_s
+        Longest wait of a fetch for data in assign mode; a group says its own.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class KafkaConsumerClient:
         *,
         role: str = "consumer",
         isolation: Literal["read_committed", "read_uncommitted"] = "read_committed",
+        fetch_wait_s: float = TABLE_WAIT_S,
     ) -> None:
         self._connection = connection
         self._bootstrap = connection.bootstrap
@@ -86,7 +89,7 @@ class KafkaConsumerClient:
             "isolation_level": isolation,
             # Tables may begin again at any time; the input of a group must never jump on its own.
             "auto_offset_reset": "none" if group else "earliest",
-            "fetch_max_wait_ms": int((group.fetch_wait_s if group else _TABLE_WAIT_S) * 1000),
+            "fetch_max_wait_ms": int((group.fetch_wait_s if group else fetch_wait_s) * 1000),
             # also how long the client sleeps in a poll that finds nothing in flight
             "retry_backoff_ms": 50,
             "max_partition_fetch_bytes": 4 * 1024 * 1024,

@@ -10,7 +10,7 @@ from typing import Final, cast
 from consumers.lists import Ready
 from consumers.shard import Shard, UserKey
 from models.encode_queue import Outlet
-from models.encoder import Encoder
+from models.encoder import Tokenises
 from models.items import ItemStore
 from producers import failpoints
 
@@ -32,13 +32,12 @@ class Reencoder:
         Newest clicks whose texts make an input.
     """
 
-    def __init__(self, encoder: Encoder, outlet: Outlet, items: ItemStore, encoded_clicks: int) -> None:
+    def __init__(self, encoder: Tokenises, outlet: Outlet, items: ItemStore, encoded_clicks: int) -> None:
         self._encoder = encoder
         self._outlet = outlet
         self._items = items
         self._last = encoded_clicks
         self._wanted: dict[UserKey, None] = {}
-        self._submitted: set[UserKey] = set()
 
     def __contains__(self, key: UserKey) -> bool:
         """Whether a history still waits to be handed over."""
@@ -48,24 +47,25 @@ class Reencoder:
         """A user's history has changed: it is to be read."""
         self._wanted[key] = None
 
-    def drop(self, key: UserKey) -> None:
-        """It need not be read any more; if it is being read, its vector still comes."""
-        self._wanted.pop(key, None)
+    def drop(self, key: UserKey) -> bool:
+        """It need not be read in time any more. False if it is being read, or was: its vector still comes."""
+        if key in self._wanted:
+            del self._wanted[key]
+            return True
+        return self._outlet.withdraw(key)
 
     def forget(self, keys: Iterable[UserKey]) -> None:
         """Nothing of these users comes back, whether it waits or is being read."""
+        keys = set(keys)
         for key in keys:
             self._wanted.pop(key, None)
-            if key in self._submitted:
-                self._submitted.remove(key)
-                self._outlet.discard((key,))
+        if keys:
+            self._outlet.discard(keys)
 
     def forget_partition(self, number: int) -> None:
         """The same for all users of a partition."""
         self._wanted = {key: None for key in self._wanted if key[0] != number}
-        gone = {key for key in self._submitted if key[0] == number}
-        self._submitted -= gone
-        self._outlet.discard(gone)
+        self._outlet.discard_if(lambda key: cast(UserKey, key)[0] == number)
 
     def offer(self, shards: Mapping[int, Shard]) -> list[Ready]:
         """Hand over what there is room for: first who is owed a list, then who was served without it.
@@ -78,10 +78,10 @@ class Reencoder:
             # about a batch: who clicks next must not stand behind a long line of those who were served already
             free = max(1, self._outlet.capacity // _BEHIND) - self._outlet.pending
             behind = ((n, user_id) for n, shard in shards.items() for user_id in shard.behind)
-            unread += self._submit(list(islice(behind, max(0, free))), shards)
+            unread += self._submit(list(islice(behind, max(0, free))), shards, later=True)
         return unread
 
-    def _submit(self, keys: Sequence[UserKey], shards: Mapping[int, Shard]) -> list[Ready]:
+    def _submit(self, keys: Sequence[UserKey], shards: Mapping[int, Shard], *, later: bool = False) -> list[Ready]:
         if not keys:
             return []
         tokens = self._items.tokens
@@ -97,10 +97,8 @@ class Reencoder:
                 profile.encoded = profile.applied
                 if key[1] in shard.owed:
                     unread.append(Ready(shard, key[1]))
-            elif not self._outlet.submit(key, next(inputs), profile.applied):
+            elif not self._outlet.submit(key, next(inputs), profile.applied, later=later):
                 break
-            else:
-                self._submitted.add(key)
             self._wanted.pop(key, None)
             shard.behind.pop(key[1], None)
         return unread
@@ -119,7 +117,6 @@ class Reencoder:
         for encoded in drained:
             key = cast(UserKey, encoded.key)
             shard = shards.get(key[0])
-            self._submitted.discard(key)
             if shard is None:
                 continue
             if encoded.error is not None:

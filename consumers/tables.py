@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
 from consumers.client import Partition, Record
-from consumers.kafka_client import KafkaConsumerClient
+from consumers.kafka_client import TABLE_WAIT_S, KafkaConsumerClient
 from consumers.metrics import Metrics
 from models.errors import InvalidEvent, StrataError
 from producers.connection import Connection
@@ -66,6 +66,7 @@ class TableReader:
         role: str = "table",
         numbers: Iterable[int] | None = None,
         since_ms: int | None = None,
+        fetch_wait_s: float = TABLE_WAIT_S,
     ) -> TableReader:
         """A reader of all the handlers' topics, of all their partitions or of those with these numbers.
 
@@ -74,12 +75,14 @@ class TableReader:
         since_ms
             Begin at the first record that was produced at this moment or later, ms since the epoch. None: at the
             beginning.
+        fetch_wait_s
+            Longest wait of a fetch for data.
 
         Raises
         ------
         TopicMissing, BrokerUnavailable
         """
-        reader = cls(KafkaConsumerClient(connection, role=role), handlers, metrics)
+        reader = cls(KafkaConsumerClient(connection, role=role, fetch_wait_s=fetch_wait_s), handlers, metrics)
         reader._since_ms = since_ms
         wanted = None if numbers is None else set(numbers)
         try:

@@ -40,7 +40,7 @@ from consumers.teaching import Teaching
 from consumers.tracing import Carried, Tracing
 from consumers.updater_config import UpdaterConfig
 from models.encode_queue import Outlet
-from models.encoder import Encoder
+from models.encoder import Tokenises
 from models.events import Click
 from models.lessons import Question
 from models.profile import Profile
@@ -81,7 +81,7 @@ class Updater:
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: Tokenises,
         outlet: Outlet,
         recommender: Recommender,
         open_tables: OpenTables,
@@ -350,14 +350,14 @@ class Updater:
         self._divert_all(owed, error)
 
     def _done(self, one: Ready) -> None:
-        """A user leaves the stage; if BERT has not read his newest clicks, he is remembered for later."""
+        """A user leaves the stage; if BERT has not read his newest clicks, he makes room for those who still wait in
+        time, and is remembered for later."""
         self._arrived.pop(one.key, None)
-        waited = one.key in self._reencoder
-        self._reencoder.drop(one.key)
+        unread = self._reencoder.drop(one.key)
         profile = one.shard.profile(one.user_id)
         if profile.encoded >= profile.applied:
             one.shard.behind.pop(one.user_id, None)
-        elif waited:
+        elif unread:
             one.shard.behind[one.user_id] = None
 
     def _settle(self, made: Made) -> None:

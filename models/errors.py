@@ -8,6 +8,7 @@
     ├── ModelError             the encoder cannot be had or does not fit what is stored
     │   ├── ModelNotFound
     │   ├── ChecksumMismatch
+    │   ├── EncoderDied        its process is gone; so must ours be
     │   └── DimensionMismatch
     └── BrokerError            (producers/errors.py) the broker cannot do what is needed
 
@@ -52,6 +53,10 @@ class ModelNotFound(ModelError):
 
 class ChecksumMismatch(ModelError):
     """The weights on disk are not the weights that were asked for."""
+
+
+class EncoderDied(ModelError):
+    """The process that encodes has ended."""
 
 
 class DimensionMismatch(ModelError):

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from models.encoder import Encoder
+from models.encode_queue import Encodes
 from models.errors import ConfigurationError
 from ops.broker import EmbeddedBroker
 from ops.datasets import dataset
@@ -206,7 +206,7 @@ def suited(settings: Settings) -> Settings:
     return settings.model_copy(update={k: v for k, v in ours.items() if k not in settings.model_fields_set})
 
 
-def users_per_second(encoder: Encoder) -> float:
+def users_per_second(encoder: Encodes) -> float:
     """What the encoder does here, by inputs of typical length (the second time: the first warms up)."""
     batch = [np.full(_TOKENS, 1_000 + i, np.int32) for i in range(max(1, encoder.token_budget // _TOKENS))]
     encoder.encode(batch)

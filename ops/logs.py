@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import MutableMapping
-from typing import Any, Literal
+import time
+from collections.abc import Callable, MutableMapping
+from typing import Any, Final, Literal
 
 import structlog
 
@@ -13,6 +14,9 @@ from ops.roles import ROLES
 
 _QUIET = ("kafka", "transformers", "httpx", "faiss.loader")
 """Libraries whose everyday news would drown ours. At debug level Kafka's client writes passwords and tokens, too."""
+
+_AGAIN_S: Final = 10.0
+"""Until a line of Kafka's client is told again."""
 
 
 def configure(level: str = "info", format: Literal["auto", "console", "json"] = "auto", stream: Any = None) -> None:  # noqa: A002
@@ -41,7 +45,7 @@ def configure(level: str = "info", format: Literal["auto", "console", "json"] = 
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     handler = logging.StreamHandler(stream)
-    handler.addFilter(_worth_telling)
+    handler.addFilter(_WorthTelling())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
@@ -62,6 +66,31 @@ def _role(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[st
     return event
 
 
-def _worth_telling(record: logging.LogRecord) -> bool:
-    """Kafka's client logs as an error that its own close cancels what it was about to do."""
-    return not (record.name.startswith("kafka") and "Cancelled" in record.getMessage())
+class _WorthTelling(logging.Filter):
+    """What Kafka's client says, without its noise.
+
+    Its own close is an error to it: it cancels what it was about to do, on one thread while another may be in the
+    midst of it. And while a broker is away it says so for every attempt of every client, hundreds of lines a second:
+    each kind of line is told once in ten seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._told: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is told."""
+        if not record.name.startswith("kafka"):
+            return True
+        error = record.exc_info[1] if record.exc_info else None
+        closing = (isinstance(error, ValueError) and "already executing" in str(error)) or (
+            isinstance(error, AttributeError) and "'NoneType'" in str(error)
+        )
+        if closing or "Cancelled" in record.getMessage():
+            return False
+        kind, now = (record.name, str(record.msg)), self._clock()
+        if now - self._told.get(kind, -_AGAIN_S) < _AGAIN_S:
+            return False
+        self._told[kind] = now
+        return True

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import Final
 
 import faiss
+import torch
 from prometheus_client import CollectorRegistry
 from threadpoolctl import threadpool_limits
 
@@ -21,7 +22,7 @@ from consumers.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from consumers.diversion import Diversion
 from consumers.erasure import ErasureRole
 from consumers.feed.role import FeedRole
-from consumers.kafka_client import KafkaConsumerClient
+from consumers.kafka_client import TABLE_WAIT_S, KafkaConsumerClient
 from consumers.layers import LayersRole
 from consumers.loop import Loop
 from consumers.metrics import Metrics
@@ -32,6 +33,7 @@ from consumers.tables import Handler, OpenTables, TableReader
 from consumers.updater import Updater
 from models.encode_queue import EncodeQueue
 from models.encoder import Encoder
+from models.encoder_process import EncoderProcess
 from models.index import ItemIndex
 from models.items import ItemStore
 from models.kernels import faster_precision
@@ -117,6 +119,8 @@ class Process:
         self.probes.start()
         faiss.omp_set_num_threads(1)  # the cores are the encoder's
         threadpool_limits(1, user_api="blas")
+        if settings.encoder_process:
+            torch.set_num_threads(1)  # of this process; the other's are a setting
         if {"catalogue", "updater"}.intersection(self.roles):
             self._queue = EncodeQueue(self.encoder)
         settings.topics.ensure(self.connection, create=settings.create_topics)
@@ -166,6 +170,8 @@ class Process:
             self._monitor.join()
         if self._queue is not None:
             self._queue.close()
+            if isinstance(self.encoder, EncoderProcess):
+                self.encoder.close()
         for publisher in self._publishers:
             publisher.close()
         self._end_tracing()
@@ -218,10 +224,11 @@ class Process:
     # -- the roles ----------------------------------------------------------------------------------------------
 
     @cached_property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> Encoder | EncoderProcess:
         """The model, loaded once for all roles."""
         settings = self.settings
-        encoder = Encoder.load(
+        load = EncoderProcess.load if settings.encoder_process else Encoder.load
+        encoder = load(
             settings.model,
             precision=settings.precision,
             device=settings.device,
@@ -264,7 +271,11 @@ class Process:
         assert self._queue is not None  # noqa: S101 (made in start for this role)
         wake = threading.Event()
         outlet = self._queue.outlet(
-            "users", capacity=self._outlet_capacity(), share=1 - settings.catalogue_share, on_ready=wake.set
+            "users",
+            capacity=self._outlet_capacity(),
+            share=1 - settings.catalogue_share,
+            on_ready=wake.set,
+            newest_first=True,
         )
         items = ItemStore(self.encoder.dimension, settings.undescribed_items)
         recommender = Recommender(
@@ -363,7 +374,9 @@ class Process:
     # -- what every role needs ----------------------------------------------------------------------------------
 
     def _assigned_to(self, role: str, topic: str) -> KafkaConsumerClient:
-        consumer = KafkaConsumerClient(self.connection, role=role)
+        consumer = KafkaConsumerClient(
+            self.connection, role=role, fetch_wait_s=self.settings.tables_fetch_wait_ms / 1000
+        )
         consumer.assign(consumer.partitions(topic))
         return consumer
 
@@ -378,6 +391,8 @@ class Process:
                 role=f"{role}-tables",
                 numbers=numbers,
                 since_ms=since_ms,
+                # the feed has readers who wait for what it reads
+                fetch_wait_s=TABLE_WAIT_S if role == "feed" else self.settings.tables_fetch_wait_ms / 1000,
             )
 
         return open_tables

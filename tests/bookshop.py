@@ -88,7 +88,7 @@ class Bookshop:
         self.given = {
             "topic_prefix": topics.prefix, "partitions": topics.partitions, "item_partitions": topics.item_partitions,
             "group": f"{topics.prefix}updaters", "session_timeout_s": 2, "precision": "fp32",
-            "http_port": 0, "feed_port": 0,
+            "http_port": 0, "feed_port": 0, "tables_fetch_wait_ms": 100, "encoder_process": False,
             "layers_publish_s": 0.2, "layers_checkpoint_s": 0.3, "neighbours_publish_s": 0.2,
             "ranker_sample": 1, "ranker_publish_s": 0.2,
         } | given  # fmt: skip

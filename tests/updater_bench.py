@@ -45,6 +45,7 @@ class Bench:
         ranking: RankingConfig | None = None,
         tracing: Tracing = Carried(),
         policy: Path | None = None,
+        newest_first: bool = False,
     ) -> None:
         self.encoder, self.topics, self.names, self.metrics, self.clock = encoder, topics, names, metrics, clock
         self.queue = EncodeQueue(encoder, clock=clock)
@@ -52,7 +53,7 @@ class Bench:
         self.items = items
         self.updater = Updater(
             encoder,
-            self.queue.outlet("users", capacity=capacity, share=1),
+            self.queue.outlet("users", capacity=capacity, share=1, newest_first=newest_first),
             Recommender(items, Neighbours(items), ItemIndex(items), LayerView(items), ranking),
             topics.open,
             names,

@@ -19,6 +19,9 @@ class EncoderSettings(BaseSettings):
         "auto", description="Arithmetic; auto measures and takes the faster"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes CUDA where there is one")
+    encoder_process: bool = Field(
+        True, description="BERT in a process of its own, where the Python of the roles does not hold it up"
+    )
     threads: PositiveInt | None = Field(None, description="Threads of torch; empty: one for each core")
     max_tokens: PositiveInt = Field(256, description="Longest input of the model, tokens")
     token_budget: PositiveInt | None = Field(

@@ -53,6 +53,11 @@ class KafkaSettings(BaseSettings):
     first_start: Literal["earliest", "latest"] = Field(
         "earliest", description="Where the updater begins in clicks when the group has never committed"
     )
+    tables_fetch_wait_ms: PositiveInt = Field(
+        500,
+        description="How long a broker may hold back its answer to a reader of tables when there is nothing new, ms; "
+        "each of a dozen readers asks so often. Apache Kafka answers at once when there is something",
+    )
     broker_port: int = Field(0, ge=0, le=65_535, description="Port of the embedded broker; 0: any free one")
 
     @model_validator(mode="after")
@@ -107,4 +112,4 @@ class KafkaSettings(BaseSettings):
     @property
     def erasure_group(self) -> GroupConfig:
         """The erasure role's: every order counts, so it begins at the first."""
-        return replace(self.updater_group, group=f"{self.group}-erasure", first_start="earliest")
+        return replace(self.updater_group, group=f"{self.group}-erasure", first_start="earliest", fetch_wait_s=0.25)

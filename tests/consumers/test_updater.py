@@ -74,6 +74,7 @@ def test_a_list_does_not_wait_for_the_encoder_beyond_its_deadline(bench: Bench) 
     assert len(unencoded.items) == 10
     assert (profile.applied, profile.encoded, profile.fresh) == (0, -1, 1)
     assert first.offsets == {(bench.names.clicks, 0): 1}
+    assert not bench.work().messages  # he made room for others, and is handed over again now that none waits
     bench.encode()
     second = bench.work()
     (encoded,) = bench.lists(second)
@@ -81,6 +82,45 @@ def test_a_list_does_not_wait_for_the_encoder_beyond_its_deadline(bench: Bench) 
     assert encoded.encoded
     assert (profile.encoded, profile.fresh) == (0, 0), "learners do not count the click twice"
     assert not second.offsets
+
+
+def test_under_more_load_than_the_encoder_bears_who_is_late_makes_room_for_who_is_not(
+    encoder: Encoder, shelves: Topic, names: Topics, diversion: Diversion, metrics: Metrics, clock: Clock
+) -> None:
+    bench = Bench(encoder, shelves, names, diversion, metrics, clock, newest_first=True)
+    bench.assign(0)
+    bench.submit(*(bench.click(f"early-{n}", "i0") for n in range(20)))
+    bench.clock.now += 0.6
+    assert not any(made.encoded for made in bench.lists(bench.work()))
+    bench.submit(bench.click("late-0", "i1"), bench.click("late-1", "i1"))
+    bench.queue.step()
+    made = {one.user_id: one.encoded for one in bench.lists(bench.work())}
+    assert made.items() >= {"late-0": True, "late-1": True}.items()
+    read = sorted(made.keys() - {"late-0", "late-1"})  # what the batch had room for
+    for _ in range(20):
+        bench.encode()
+        read += [one.user_id for one in bench.lists(bench.work()) if one.encoded]
+    assert sorted(read) == sorted(f"early-{n}" for n in range(20)), "nobody is forgotten"
+
+
+def test_an_erasure_takes_back_what_is_being_read_of_a_user_who_clicked_again(bench: Bench) -> None:
+    key = (0, "ann")
+    reencoder, outlet = bench.updater._reencoder, bench.updater._reencoder._outlet
+    bench.submit(bench.click("ann", "i0"))
+    encode = bench.encoder.encode
+
+    def meanwhile(inputs: object) -> object:
+        bench.submit(bench.click("ann", "i1"))
+        assert reencoder.drop(key)
+        reencoder.forget([key])
+        return encode(inputs)  # type: ignore[arg-type]
+
+    bench.encoder.encode = meanwhile  # type: ignore[assignment, method-assign]
+    try:
+        bench.queue.step()
+    finally:
+        bench.encoder.encode = encode  # type: ignore[method-assign]
+    assert not outlet.drain()
 
 
 def test_who_was_served_without_bert_is_encoded_after_a_restart(bench: Bench, diversion: Diversion) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from models.encode_queue import EncodeQueue, Outlet
 from models.encoder import Encoder
+from models.errors import EncoderDied
 
 Tokens = NDArray[np.int32]
 
@@ -249,6 +250,53 @@ def test_a_small_batch_lingers_until_its_deadline_or_a_full_budget(encoder: Leng
     assert ready.wait(10)
     assert queue.close(10)
     assert encoder.batches == [[40, 40], [40, 1]]
+
+
+def test_newest_first_where_late_is_no_use(queue: EncodeQueue, encoder: Lengths) -> None:
+    users = queue.outlet("users", capacity=10, share=1, newest_first=True)
+    fill(users, 60, 61, 62)
+    users.submit("0", tokens(63))  # clicked again
+    assert queue.step() == 1, "more waits than one batch holds: batches of half the budget"
+    assert encoder.batches == [[63]]
+    users.submit("later", tokens(10), later=True)
+    while queue.step():
+        pass
+    assert encoder.batches == [[63], [62], [61, 10]]
+
+
+def test_what_may_come_later_is_urgent_once_it_is_asked_for_in_time(queue: EncodeQueue, encoder: Lengths) -> None:
+    users = queue.outlet("users", capacity=10, share=1)
+    users.submit("ann", tokens(70), later=True)
+    users.submit("bob", tokens(71), later=True)
+    users.submit("cid", tokens(72))
+    users.submit("bob", tokens(73))
+    while queue.step():
+        pass
+    assert encoder.batches == [[73], [72], [70]]
+
+
+def test_what_waits_can_be_withdrawn_and_what_is_being_encoded_cannot(queue: EncodeQueue, encoder: Lengths) -> None:
+    users = queue.outlet("users", capacity=10, share=1)
+    fill(users, 3, 4)
+    assert users.withdraw("1")
+    withdrawn: list[bool] = []
+    encoder.before = lambda inputs: withdrawn.append(users.withdraw("0"))
+    queue.step()
+    assert drained(users) == [("0", None, 3.0)]
+    assert withdrawn == [False]
+
+
+def test_an_encoder_that_has_died_is_not_asked_again_in_halves(queue: EncodeQueue, encoder: Lengths) -> None:
+    users = queue.outlet("users", capacity=10, share=1)
+    fill(users, 3, 4)
+
+    def die(inputs: Sequence[Tokens]) -> None:
+        raise EncoderDied("exit status -9")
+
+    encoder.before = die
+    with pytest.raises(EncoderDied):
+        queue.step()
+    assert encoder.batches == [[3, 4]]
 
 
 def test_a_dead_thread_is_not_taken_for_a_quiet_one(queue: EncodeQueue, encoder: Lengths) -> None:

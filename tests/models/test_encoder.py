@@ -278,9 +278,9 @@ def test_the_varlen_attention_keeps_texts_apart(monkeypatch: pytest.MonkeyPatch)
     query, key, value = (torch.randn(1, 9, 4, 8).transpose(1, 2) for _ in range(3))
     boundaries = torch.tensor([0, 2, 5, 9], dtype=torch.int32)
     varlen, _ = packed._attend_varlen(None, query, key, value, None, scaling=0.3, boundaries=boundaries, longest=4)
-    runs = packed.runs_of(np.array([2, 3, 4]))
-    by_runs, _ = packed._attend_runs(None, query, key, value, None, scaling=0.3, runs=runs)
-    torch.testing.assert_close(varlen, by_runs)
+    blocks = packed.Blocks.of(np.array([2, 3, 4]), torch.float32, "cpu")
+    by_blocks, _ = packed._attend_blocks(None, query, key, value, None, scaling=0.3, blocks=blocks)
+    torch.testing.assert_close(varlen, by_blocks)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

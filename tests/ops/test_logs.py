@@ -85,6 +85,41 @@ def test_libraries_are_heard_only_when_something_is_wrong() -> None:
     assert "not authorized" in stream.getvalue()
 
 
+def test_what_kafkas_client_meets_while_it_closes_is_not_told() -> None:
+    stream = written()
+    kafka = logging.getLogger("kafka.net.selector")
+    for error in (
+        ValueError("generator already executing"),
+        AttributeError("'NoneType' object has no attribute 'recv'"),
+    ):
+        try:
+            raise error
+        except (ValueError, AttributeError):
+            kafka.exception("Error closing coroutine for cancelled task")
+    assert stream.getvalue() == ""
+    try:
+        raise ValueError("a real one")
+    except ValueError:
+        kafka.exception("Error closing coroutine for cancelled task")
+    assert "a real one" in stream.getvalue()
+
+
+def test_a_broker_that_is_away_does_not_flood_the_log() -> None:
+    stream = written()
+    now = [0.0]
+    (filter_,) = logging.getLogger().handlers[0].filters
+    filter_._clock = lambda: now[0]  # type: ignore[union-attr]
+    for _ in range(100):
+        logging.getLogger("kafka.net.manager").error("Connection failed: %s", "ECONNREFUSED")
+        logging.getLogger("kafka.cluster").error("Metadata refresh: failed %s", "ECONNREFUSED")
+        logging.getLogger("consumers.loop").error("ours is told each time")
+    assert stream.getvalue().count("ECONNREFUSED") == 2
+    assert stream.getvalue().count("each time") == 100
+    now[0] = 11
+    logging.getLogger("kafka.cluster").error("Metadata refresh: failed %s", "ECONNREFUSED")
+    assert stream.getvalue().count("ECONNREFUSED") == 3
+
+
 def test_fields_are_fields_and_a_role_is_known_by_its_thread() -> None:
     stream = written("debug")
     line = threading.Thread(

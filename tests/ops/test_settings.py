@@ -302,6 +302,8 @@ REACHES: dict[str, Reach] = {
 }
 
 IN_THE_PROCESS = {
+    "encoder_process": False,
+    "tables_fetch_wait_ms": 750,
     "model": "m",
     "model_sha256": "aa",
     "precision": "fp32",
@@ -378,6 +380,7 @@ def test_a_setting_of_the_process_is_handed_on(monkeypatch: pytest.MonkeyPatch) 
             {"sha256": "aa", "precision": "fp32", "device": "cpu", "threads": 1, "max_tokens": 99, "token_budget": 999},
         )
     ]
+    assert {given.get("fetch_wait_s") for _, given in noted["KafkaConsumerClient"]} == {0.75, None}
     probes = noted["Probes"][0][1]
     assert (probes["host"], probes["port"]) == ("127.0.0.2", 1234)
     assert noted["ensure"][0][1] == {"create": False}
