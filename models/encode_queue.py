@@ -151,9 +151,6 @@ class Outlet:
         with self._queue._lock:
             return self._waiting.pop(key, None) is not None
 
-    def _tokens(self) -> int:
-        return sum(len(entry.tokens) for entry in self._waiting.values())
-
     def _in_order(self) -> list[_Entry]:
         waiting = self._waiting.values()
         return sorted(reversed(waiting) if self.newest_first else waiting, key=lambda entry: entry.later)
@@ -236,7 +233,7 @@ class EncodeQueue:
         on_ready
             Called on the encoder's thread when results are ready; must be quick.
         newest_first
-            For results that are of use for a while only. Under more load than the encoder can bear, a line in order
+            For results that are of use for a while only, in batches of half the budget, which take half as long. Under more load than the encoder can bear, a line in order
             of arrival makes all of them late; so most are in time, and the others are known to be late.
         """
         if capacity < 1 or not share > 0:
@@ -339,8 +336,8 @@ class EncodeQueue:
         outlets = [outlet for outlet in self._outlets if outlet._waiting]
         shares = sum(outlet.share for outlet in outlets)
         budget = self._encoder.token_budget
-        if any(outlet.newest_first and outlet._tokens() > budget for outlet in outlets):
-            budget //= 2  # more waits than can be read in time: shorter batches, so that what is read is
+        if any(outlet.newest_first for outlet in outlets):
+            budget //= 2  # what is wanted soon is better read in short batches, though long ones are quicker in sum
         batch: list[_Entry] = []
         left = float(budget)
         for outlet in reversed(outlets):
