@@ -233,8 +233,9 @@ class EncodeQueue:
         on_ready
             Called on the encoder's thread when results are ready; must be quick.
         newest_first
-            For results that are of use for a while only, in batches of half the budget, which take half as long. Under more load than the encoder can bear, a line in order
-            of arrival makes all of them late; so most are in time, and the others are known to be late.
+            For results that are of use for a while only, in batches of half the budget, which take half as long. Under
+            more load than the encoder can bear, a line in order of arrival makes all of them late; so most are in
+            time, and the others are known to be late.
         """
         if capacity < 1 or not share > 0:
             raise ValueError(f"outlet {name}: capacity {capacity} and share {share} must be above 0")
