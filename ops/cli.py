@@ -10,6 +10,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal
 
@@ -284,11 +285,21 @@ def erase(
 
 
 @app.command()
-def layers() -> None:
-    """Print the interest layers."""
+def layers(
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the users and layers into this file (.svg, .png, .pdf).")
+    ] = None,
+) -> None:
+    """Print the interest layers, or draw a map of them."""
     from ops import reading
 
     effective = settings()
+    if plot is not None:
+        from ops.layer_plot import plot_layers
+
+        plot_layers(reachable(effective), effective.topics, plot)
+        console.print(f"the map is in {plot}", highlight=False, markup=False)
+        return
     console.print(reading.layer_tree(reading.layers(reachable(effective), effective.topics)))
 
 

@@ -217,6 +217,9 @@ def test_topics_are_created_filled_and_read(strata: Strata, tansu: Connection, t
     ordered = strata("erase", "reader-0", **given)
     assert ordered.returncode == 0, ordered.stderr
     assert re.match(r"ordered; request [0-9a-f-]{36}\n$", ordered.stdout)
+    drawn = strata("layers", "--plot", str(tmp_path / "map.svg"), **given)
+    assert drawn.returncode == 1, "there is only the root yet"
+    assert "they form once some hundreds of users have clicked" in drawn.stderr
     assert "root" in layers.stdout
     assert "100.0%" in layers.stdout
     experts = strata("experts", **given)
