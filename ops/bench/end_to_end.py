@@ -101,6 +101,7 @@ class Result:
     at_broker: tuple[float, ...]
     at_page: tuple[float, ...]
     again: tuple[float, ...]
+    """Click → the re-encoded list that followed one made without the encoder, s."""
 
 
 def capacity(encoder: Encoder, clicks: Sequence[Click], items: Sequence[Item]) -> float:
@@ -204,8 +205,19 @@ def report(result: Result | None = None) -> str:
             f"| click → list at a consumer | {_ms(page)} | |",
             "",
             f"{result.clicks:,} clicks, {result.lists:,} lists, {result.encoded / max(1, result.lists):.1%} of them "
-            "re-encoded by BERT within their deadline (the others were made from cached item vectors and followed).",
+            "re-encoded by BERT within their deadline (the others were made from cached item vectors). Counted is the "
+            f"first list that holds a click; {_followed(result.again)}.",
         ]
+    )
+
+
+def _followed(again: Sequence[float]) -> str:
+    if not again:
+        return "no second one followed"
+    half, late = np.quantile(again, (0.5, 0.99))
+    return (
+        f"a second one, re-encoded, followed {len(again):,} times, {half:.1f} s (p50) and {late:.1f} s (p99)"
+        " after the click"
     )
 
 
