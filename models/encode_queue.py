@@ -137,10 +137,12 @@ class Outlet:
 
         Raises
         ------
-        RuntimeError
-            If the encoder's thread has died: nothing will come any more.
+        EncoderDied, RuntimeError
+            If the encoder's process or thread has died: nothing will come any more.
         """
         with self._queue._lock:
+            if isinstance(self._queue.failure, EncoderDied):
+                raise EncoderDied(str(self._queue.failure)) from self._queue.failure
             if self._queue.failure is not None:
                 raise RuntimeError(f"the encoder has died: {self._queue.failure}") from self._queue.failure
             ready, self._ready = self._ready, []

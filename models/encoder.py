@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -28,25 +28,23 @@ Others would load and be wrong: MPNet and DeBERTa have position biases inside th
 """
 
 
-class Tokenises(Protocol):
-    """What the roles need of an :class:`Encoder`, wherever it encodes: its name, and inputs for its queue."""
+class Tokenises:
+    """What the roles need of an encoder, wherever it encodes: its name, and inputs for its queue."""
 
-    @property
-    def name(self) -> str:
-        """See :class:`Encoder`."""
+    name: str
+    dimension: int
+    tokenizer: Tokenizer
 
-    @property
-    def dimension(self) -> int:
-        """See :class:`Encoder`."""
+    def tokenise(self, texts: Sequence[str]) -> list[Tokens]:
+        """int32 ids of each text, without special tokens, cut to what one input holds."""
+        return self.tokenizer.ids(texts)
 
-    def tokenise(self, texts: Sequence[str], /) -> list[Tokens]:
-        """See :meth:`Encoder.tokenise`."""
-
-    def inputs(self, histories: Sequence[Sequence[Tokens]], /) -> list[Tokens]:
-        """See :meth:`Encoder.inputs`."""
+    def inputs(self, histories: Sequence[Sequence[Tokens]]) -> list[Tokens]:
+        """One input for each history: the ids of its items, newest first, as :meth:`tokenise` gave them."""
+        return [self.tokenizer.join(items) for items in histories]
 
 
-class Encoder:
+class Encoder(Tokenises):
     """A BERT-family model, as transformers has it, that encodes without padding.
 
     Made by :meth:`load`. Not thread-safe in the sense that two threads would share the cores: one thread encodes (see
@@ -150,14 +148,6 @@ class Encoder:
         limit = min(max_tokens, int(loaded.config.max_position_embeddings) - _first_position(loaded))
         tokenizer = Tokenizer(files.path, limit)
         return cls(loaded, tokenizer, files, precision=how, device=on, token_budget=token_budget)
-
-    def tokenise(self, texts: Sequence[str]) -> list[Tokens]:
-        """int32 ids of each text, without special tokens, cut to what one input holds."""
-        return self.tokenizer.ids(texts)
-
-    def inputs(self, histories: Sequence[Sequence[Tokens]]) -> list[Tokens]:
-        """One input for each history: the ids of its items, newest first, as :meth:`tokenise` gave them."""
-        return [self.tokenizer.join(items) for items in histories]
 
     def encode(self, inputs: Sequence[Tokens]) -> NDArray[np.float32]:
         """Vectors of unit length, float32 [inputs, dimension].

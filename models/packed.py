@@ -5,8 +5,8 @@ its attention works token by token and needs no more. The attention is swapped t
 ``AttentionInterface``, so that the model itself stays as it is:
 
 * ``strata_blocks``: scaled dot-product attention for each group of texts of about one length, filled up to a multiple
-  of :data:`STEP` and masked, for the attention alone (CPU, and fp32 on CUDA). What it computes in vain is under 1 %
-  of the arithmetic; a call for each length that occurs instead of each block took 5 to 7 % longer;
+  of :data:`STEP` and masked, for the attention alone (CPU, and fp32 on CUDA). What it computes in vain is little
+  of the arithmetic, and a call for each length that occurs takes longer;
 * ``strata_varlen``: ``torch.nn.attention.varlen.varlen_attn`` over the texts' boundaries (bf16 on CUDA).
 """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +15,8 @@ from consumers.tables import TableReader
 from models.errors import ConfigurationError
 from models.layer_map import LayerMap
 from models.records import LayerInfo, LayerTree, ProfileRecord, decode, from_half
-from ops.reading import NothingPublished, clean, in_order
+from ops.figures import new_figure
+from ops.reading import NothingPublished, clean, layers
 from producers.connection import Connection
 from producers.topics import Topics
 
@@ -43,16 +44,13 @@ def plot_layers(connection: Connection, topics: Topics, path: Path) -> list[Laye
     """
     if path.suffix not in SUFFIXES:
         raise ConfigurationError(f"{path}: a picture ends in {', '.join(SUFFIXES)}")
-    infos: dict[str, LayerInfo] = {}
+    infos = layers(connection, topics)
     trees: list[LayerTree] = []
     profiles: dict[bytes, ProfileRecord] = {}
 
-    def layer(record: Record) -> None:
+    def tree(record: Record) -> None:
         if record.key == TREE and record.value is not None:
             trees[:] = [decode(record.value, LayerTree)]
-        elif (record.key or b"").startswith(b"layer/") and record.value is not None:
-            info = decode(record.value, LayerInfo)
-            infos[info.id] = info
 
     def profile(record: Record) -> None:
         profiles.pop(record.key or b"", None)
@@ -61,7 +59,7 @@ def plot_layers(connection: Connection, topics: Topics, path: Path) -> list[Laye
             if len(profiles) > _USERS:
                 del profiles[next(iter(profiles))]
 
-    reader = TableReader.open(connection, {topics.layers: layer, topics.profiles: profile}, role="reading")
+    reader = TableReader.open(connection, {topics.layers: tree, topics.profiles: profile}, role="reading")
     try:
         reader.catch_up()
     finally:
@@ -72,16 +70,12 @@ def plot_layers(connection: Connection, topics: Topics, path: Path) -> list[Laye
             " `strata run layers` runs"
         )
     draw(trees[0], infos, list(profiles.values()), path)
-    return in_order(infos.values())
+    return infos
 
 
-def draw(tree: LayerTree, infos: Mapping[str, LayerInfo], users: Sequence[ProfileRecord], path: Path) -> None:
+def draw(tree: LayerTree, infos: Sequence[LayerInfo], users: Sequence[ProfileRecord], path: Path) -> None:
     """Draw these; see :func:`plot_layers`."""
-    try:
-        from matplotlib import rcParams
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigurationError("a picture needs matplotlib: pip install 'strata-recommender[plot]'") from None
+    labels = {info.id: info for info in infos}
     plane = LayerMap()
     plane.put(tree)
     colours = [colorsys.hls_to_rgb(i / len(plane.coarse), 0.45, 0.6) for i in range(len(plane.coarse))]
@@ -91,8 +85,7 @@ def draw(tree: LayerTree, infos: Mapping[str, LayerInfo], users: Sequence[Profil
         if place is not None and (number := int(user.layer.partition(".")[0])) < len(colours):
             points.append(place)
             of.append(colours[number])
-    rcParams["svg.hashsalt"] = "strata"  # the same picture, the same bytes
-    figure = Figure(figsize=(10, 8), layout="constrained")
+    figure = new_figure(10, 8)
     axes = figure.subplots()
     axes.set_axis_off()
     axes.set_aspect("equal", adjustable="datalim")
@@ -101,7 +94,7 @@ def draw(tree: LayerTree, infos: Mapping[str, LayerInfo], users: Sequence[Profil
         x, y = np.array(points).T
         axes.scatter(x, y, s=8, c=of, alpha=0.45, linewidths=0)
     for number, (at_x, at_y) in enumerate(plane.coarse.tolist()):
-        info = infos.get(str(number))
+        info = labels.get(str(number))
         if info is None:
             continue
         axes.scatter([at_x], [at_y], s=40 + 3_000 * info.size, color=[colours[number]], alpha=0.25, linewidths=0)

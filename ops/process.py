@@ -369,7 +369,7 @@ class Process:
     def _feed(self) -> FeedRole:
         publisher = Publisher(self.connection, limits=self.settings.topics.limits)
         self._publishers.append(publisher)
-        return feed(self.settings, self._tables("feed"), publisher, self.metrics)
+        return feed(self.settings, self._tables("feed", TABLE_WAIT_S), publisher, self.metrics)
 
     # -- what every role needs ----------------------------------------------------------------------------------
 
@@ -380,7 +380,10 @@ class Process:
         consumer.assign(consumer.partitions(topic))
         return consumer
 
-    def _tables(self, role: str) -> OpenTables:
+    def _tables(self, role: str, fetch_wait_s: float | None = None) -> OpenTables:
+        """Readers for a role; one that somebody waits for says how long a fetch may take at most."""
+        wait_s = fetch_wait_s or self.settings.tables_fetch_wait_ms / 1000
+
         def open_tables(
             handlers: Mapping[str, Handler], numbers: Iterable[int] | None = None, *, since_ms: int | None = None
         ) -> TableReader:
@@ -391,8 +394,7 @@ class Process:
                 role=f"{role}-tables",
                 numbers=numbers,
                 since_ms=since_ms,
-                # the feed has readers who wait for what it reads
-                fetch_wait_s=TABLE_WAIT_S if role == "feed" else self.settings.tables_fetch_wait_ms / 1000,
+                fetch_wait_s=wait_s,
             )
 
         return open_tables

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from models.errors import ConfigurationError
+from ops.figures import new_figure
 from ops.quality.drift import WINDOW, WITHIN, Adaptation
 from ops.quality.methods import HOURLY, STRATA
 from ops.quality.outcome import LAGS, Outcome
@@ -63,15 +63,9 @@ class _Figure:
     """Axes to draw on, side by side in rows of two; the file is written when the drawing ends without an error."""
 
     def __init__(self, panels: int, path: Path) -> None:
-        try:
-            from matplotlib import rcParams
-            from matplotlib.figure import Figure
-        except ImportError:
-            raise ConfigurationError("the pictures need matplotlib: pip install 'strata-recommender[bench]'") from None
-        rcParams["svg.hashsalt"] = "strata"  # the same picture, the same bytes
         columns = min(2, panels)
         rows = -(-panels // columns)
-        self.figure = Figure(figsize=(6 * columns, 3.4 * rows), layout="constrained")
+        self.figure = new_figure(6 * columns, 3.4 * rows)
         self.axes = self.figure.subplots(rows, columns, squeeze=False).ravel()
         for unused in self.axes[panels:]:
             unused.set_axis_off()

@@ -92,6 +92,7 @@ def test_under_more_load_than_the_encoder_bears_who_is_late_makes_room_for_who_i
     bench.submit(*(bench.click(f"early-{n}", "i0") for n in range(20)))
     bench.clock.now += 0.6
     assert not any(made.encoded for made in bench.lists(bench.work()))
+    assert bench.queue.outlets[0].pending == 0, "they stand in nobody's way"
     bench.submit(bench.click("late-0", "i1"), bench.click("late-1", "i1"))
     bench.queue.step()
     made = {one.user_id: one.encoded for one in bench.lists(bench.work())}

@@ -147,6 +147,7 @@ def test_run_starts_a_broker_and_leaves_nothing_behind(tmp_path: Path, tiny: str
         assert re.search(r"export STRATA_KAFKA_BOOTSTRAP=127\.0\.0\.1:\d+", started)
         children = descendants(run.pid)
         assert any("memory://strata/" in command for command in children.values()), children
+        assert any("models.encoder_process" in command for command in children.values()), children
         run.send_signal(signal.SIGTERM)
         assert run.wait(30) == 0, log.read_text()
     finally:
@@ -154,6 +155,34 @@ def test_run_starts_a_broker_and_leaves_nothing_behind(tmp_path: Path, tiny: str
         run.wait()
     assert "Traceback" not in log.read_text()
     wait_for(lambda: not alive(children), "the end of all its processes", 5)
+
+
+@pytest.mark.broker
+def test_when_the_encoder_is_killed_the_run_ends_and_says_what_to_do(
+    tansu: Connection, topics: Topics, tmp_path: Path, tiny: str
+) -> None:
+    shop = Bookshop(tansu, topics)
+    ours = {"kafka_bootstrap": tansu.bootstrap, "model": tiny, "encoder_process": True, "log_format": "console"}
+    given = {name: str(value) for name, value in (shop.given | ours).items() if not isinstance(value, bytes)}
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        run = subprocess.Popen(
+            [STRATA, "run", "catalogue"],
+            stderr=output, stdout=output, start_new_session=True, cwd=tmp_path, env=without_ours(**given),
+        )  # fmt: skip
+    try:
+        wait_for(lambda: "metrics and health at " in log.read_text(), "the start")
+        (encoder,) = (pid for pid, command in descendants(run.pid).items() if "models.encoder_process" in command)
+        os.kill(encoder, signal.SIGKILL)
+        shop.stock()
+        assert run.wait(30) == 1, log.read_text()
+    finally:
+        run.kill()
+        run.wait()
+        shop.publisher.close()
+    assert "exit status -9" in log.read_text()
+    assert "STRATA_TOKEN_BUDGET makes its batches smaller" in log.read_text()
+    assert "Traceback" not in log.read_text()
 
 
 @pytest.mark.broker

@@ -40,7 +40,7 @@ def info(name: str, label: str) -> LayerInfo:
 
 
 def test_each_format_is_drawn_with_names_that_are_nobodys_formula(tmp_path: Path) -> None:
-    infos = {"0": info("0", "$\\frac{"), "1": info("1", "tea & <b>cups</b>\x1b[2J"), "2": info("2", "x" * 80)}
+    infos = [info("0", "$\\frac{$"), info("1", "tea & <b>cups</b>\x1b[2J"), info("2", "x" * 80)]
     users = [user("0.1"), user("2.0"), user("1"), user(""), user("7.0"), user("0.0", np.zeros(D + 1, np.float32))]
     for name in ("map.svg", "map.png", "map.pdf"):
         draw(tree(), infos, users, tmp_path / name)

@@ -381,10 +381,16 @@ def test_a_setting_of_the_process_is_handed_on(monkeypatch: pytest.MonkeyPatch) 
         )
     ]
     assert {given.get("fetch_wait_s") for _, given in noted["KafkaConsumerClient"]} == {0.75, None}
+    monkeypatch.setattr(process_module, "TableReader", Stand("TableReader", noted))
+    process._tables("layers")({})
+    process._tables("feed", 0.1)({})
+    assert [given["fetch_wait_s"] for _, given in noted["TableReader.open"]] == [0.75, 0.1]
     probes = noted["Probes"][0][1]
     assert (probes["host"], probes["port"]) == ("127.0.0.2", 1234)
     assert noted["ensure"][0][1] == {"create": False}
     outlets = {args[0]: (given["capacity"], given["share"]) for args, given in noted["EncodeQueue.outlet"]}
     assert outlets == {"items": (77, 0.125), "users": (77, 0.875)}
+    newest_first = {args[0] for args, given in noted["EncodeQueue.outlet"] if given.get("newest_first")}
+    assert newest_first == {"users"}
     assert noted["ItemStore"] == [((4, 66), {})]
     assert noted["ItemIndex"][0][1] == {"exact_below": 5, "kind": "hnsw", "precision": "fp32"}
