@@ -251,12 +251,12 @@ def test_a_click_becomes_a_list_over_sasl_and_tls_and_no_secret_is_shown(
             stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True, env=environment,
         )  # fmt: skip
     try:
-        wait_for(lambda: " metrics and health at " in log.read_text() or run.poll() is not None, "the start", 90)
+        wait_for(lambda: " metrics and health at " in log.read_text() or run.poll() is not None, "the start", 60)
         assert run.poll() is None, log.read_text()
         url = log.read_text().partition(" metrics and health at ")[2].split()[0]
         shop.garbage(topics.clicks, SOMEBODY.encode(), f'{{"user_id": "{SOMEBODY}", "item_id": 7}}'.encode())
-        wait_for(lambda: offered(shop), "a list with items", 90)
-        wait_for(lambda: shop.records(topics.dead_letters), "the dead letter", 90)
+        wait_for(lambda: offered(shop), "a list with items")
+        wait_for(lambda: shop.records(topics.dead_letters), "the dead letter")
         shown = metrics(url) + " ".join(descendants(run.pid).values())
         shown += Path(f"/proc/{run.pid}/cmdline").read_bytes().decode()
         run.send_signal(signal.SIGTERM)
