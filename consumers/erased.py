@@ -55,7 +55,12 @@ class Erased:
         self._of: dict[str, Until] = {}
         self._new: dict[str, Until] = {}
         self._next = 0.0
+        self._listeners: list[Callable[[Until], None]] = []
         self._tables = open_tables({topic: self._take})
+
+    def listen(self, listener: Callable[[Until], None]) -> None:
+        """Be told of every order the moment it is read."""
+        self._listeners.append(listener)
 
     def until(self, user_id: str) -> int:
         """Nothing that this user did up to this moment counts, ms since the epoch; 0: he was never erased."""
@@ -104,3 +109,5 @@ class Erased:
         for user_id in {stored, erasure.user_id}:
             new = Until(user_id, max(until, self.until(user_id)), record.timestamp, user_id == stored)
             self._of[user_id] = self._new[user_id] = new
+            for listener in self._listeners:
+                listener(new)

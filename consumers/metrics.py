@@ -74,8 +74,30 @@ class Metrics:
             "lists_struck_total", "Lists made again because an item of theirs is not on offer any more."
         )
         self.strike_queue = gauge("strike_queue_users", "Users whose list holds an item that is not on offer any more.")
+
+        # feedback: a click is judged before it is learned from
         self.hits = counter("hits_total", "Clicks on an item of the user's published list.", "arm")
         self.hit_attempts = counter("hit_attempts_total", "Clicks of users who had a published list.", "arm")
+        self.reciprocal_ranks = counter(
+            "hit_reciprocal_ranks_total",
+            "Sum over the hits of 1 / the item's place in the list; by hit_attempts: the mean reciprocal rank.",
+            "arm",
+        )
+        self.new_hits = counter(
+            "new_item_hits_total", "Hits on an item that few had clicked before (fewer than 5).", "arm"
+        )
+        self.new_hit_attempts = counter(
+            "new_item_hit_attempts_total", "Attempts whose item few had clicked before.", "arm"
+        )
+        self.impressions = counter(
+            "impressions_total", "Items that pages said they had shown to users, each time that they did.", "arm"
+        )
+        self.impression_clicks = counter(
+            "impression_clicks_total",
+            "Clicks on an item that their user was shown within the hour before, and had not clicked since; by"
+            " impressions: the click-through rate.",
+            "arm",
+        )
 
         # policy
         self.policy = counter(

@@ -58,10 +58,13 @@ class ServedLists:
         """All that was published before has been taken in."""
         self._newer = None
 
-    def holds(self, user_id: str, row: int) -> bool | None:
-        """Whether an item is in a user's list; None if he has none."""
+    def place(self, user_id: str, row: int) -> int | None:
+        """Where an item is in a user's list, from 1; 0 if it is not; None if he has none."""
         slot = self._slots.get(user_id)
-        return None if slot is None else row >= 0 and bool((self._rows[slot] == row).any())
+        if slot is None:
+            return None
+        at = (self._rows[slot] == row).nonzero()[0].tolist() if row >= 0 else []
+        return at[0] + 1 if at else 0
 
     def rows(self, user_id: str) -> NDArray[np.int32]:
         """The items of a user's list, -1 in places that it does not fill; none if he has no list."""

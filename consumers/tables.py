@@ -103,9 +103,11 @@ class TableReader:
         """All partitions that a topic has, read or not."""
         return self._consumer.partitions(topic)
 
-    def add(self, partitions: Iterable[Partition]) -> None:
-        """Read these too, from their beginning."""
+    def add(self, partitions: Iterable[Partition], since_ms: int | None = None) -> None:
+        """Read these too, from their beginning or from a moment of their own (as :meth:`open` has it)."""
         new = set(partitions) - self._partitions
+        if since_ms is not None:
+            self._since_ms = since_ms
         if new:
             self._partitions |= new
             self._reassign()

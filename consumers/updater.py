@@ -24,7 +24,9 @@ from consumers.admission import Admission
 from consumers.client import Partition, Record
 from consumers.diversion import Diversion
 from consumers.erased import Erased
+from consumers.feedback import Feedback
 from consumers.forgetting import Forgetting
+from consumers.impressions import Impressions
 from consumers.in_flight import InFlight
 from consumers.knowledge import Knowledge
 from consumers.lists import ListMaker, Made, Ready
@@ -66,7 +68,8 @@ class Updater:
     recommender
         With its tables, which this stage feeds.
     open_tables
-        Makes the readers of ``vectors``, ``layers``, ``neighbours``, ``erasures``, and of ``profiles`` for a restore.
+        Makes the readers of ``vectors``, ``layers``, ``neighbours``, ``erasures``, ``impressions``, and of
+        ``profiles`` for a restore.
     pseudonyms
         The names that users are stored by.
     policy
@@ -114,6 +117,10 @@ class Updater:
             self._erased, topics, self._items, metrics, config.retention_s, config.atomic, wall
         )
         self._admission = Admission(self._erased, pseudonyms, config.limits, metrics)
+        self._feedback = Feedback(recommender, metrics, config.profile.negative_events)
+        self._impressions = Impressions(
+            recommender, self._erased, pseudonyms, open_tables, topics, metrics, config.limits, wall
+        )
         self._open_tables = open_tables
         self._arrived: dict[UserKey, Ready] = {}
         self._committed: dict[int, int] = {}
@@ -145,6 +152,7 @@ class Updater:
         self._shards.update(fresh)
         self._drop(concerned)
         self._striking.assigned(fresh)
+        self._impressions.assigned(fresh)
         return {(self._topics.clicks, n): shard.applied + 1 for n, shard in fresh.items() if shard.applied >= 0}
 
     def revoked(self, partitions: Iterable[Partition]) -> None:
@@ -156,6 +164,7 @@ class Updater:
             self._committed.pop(number, None)
             self._forgetting.forget_partition(number)
             self._striking.forget_partition(number)
+            self._impressions.forget_partition(number)
             self._reencoder.forget_partition(number)
             self._in_flight.forget(number)
             self._arrived = {key: ready for key, ready in self._arrived.items() if key[0] != number}
@@ -211,9 +220,9 @@ class Updater:
         if self._config.atomic and record.offset <= profile.applied:
             return  # read again; the list that contains it became visible together with the profile
         before, clicks = profile.applied, profile.clicks
-        question = self._question(profile, click, record)
+        question, judged = self._question(profile, click, record), self._feedback.judge(shard, profile, click)
         if profile.apply(click, record.offset, self._items, self._config.profile):
-            self._count_hit(shard, click)
+            self._feedback.count(judged)
             if profile.damped and profile.damped[-1] == profile.clicks > clicks:
                 self._metrics.damped.inc()
                 question = None
@@ -243,17 +252,6 @@ class Updater:
             return None
         row = self._items.find(click.item_id)
         return self._teaching.question(profile, row, record.partition, record.offset, click.ts) if row >= 0 else None
-
-    def _count_hit(self, shard: Shard, click: Click) -> None:
-        if click.event in self._config.profile.negative_events:
-            self.recommender.counts["dismissed"] += 1
-            return
-        hit = shard.served.holds(click.user_id, self._items.find(click.item_id))
-        if hit is None:
-            return
-        arm = self.recommender.arms.of(click.user_id)
-        self._metrics.hit_attempts.labels(arm).inc()
-        self._metrics.hits.labels(arm).inc(hit)
 
     # -- lists --------------------------------------------------------------------------------------------------
 
@@ -295,6 +293,7 @@ class Updater:
         """See :class:`~consumers.stage.Stage`."""
         self._knowledge.follow(now)
         self._policy.follow(now, int(self._wall() * 1000))
+        self._impressions.follow(now)
         self._drop(self._forgetting.follow(now, self._shards))
         for ready in self._reencoder.collect(self._shards):
             if ready.owed or self._adds_something(ready):
@@ -424,3 +423,4 @@ class Updater:
         self._knowledge.close()
         self._erased.close()
         self._striking.close()
+        self._impressions.close()

@@ -77,7 +77,7 @@ class ClickIn(Struct, frozen=True, kw_only=True):
     value: float | None = None
 
 
-class _Envelope(Struct, frozen=True, kw_only=True):
+class Envelope(Struct, frozen=True, kw_only=True):
     """A structured CloudEvent. ``data`` stays raw until the inner decoder reads it."""
 
     specversion: _Attribute
@@ -107,12 +107,14 @@ class Limits(Struct, frozen=True):
     """Tags of an item at most, and safety labels."""
     future_ms: int = 300_000
     """How far ahead of the clock a click may be stamped before its time is clamped, ms (see the updater)."""
+    impression_items: int = 100
+    """Items of an impression at most."""
 
 
 _T = TypeVar("_T")
 _items: Final = msgspec.json.Decoder(Item)
 _clicks: Final = msgspec.json.Decoder(ClickIn)
-_envelopes: Final = msgspec.json.Decoder(_Envelope)
+_envelopes: Final = msgspec.json.Decoder(Envelope)
 
 
 def decode_item(value: bytes | None, headers: Headers = (), limits: Limits = Limits()) -> Item:
@@ -125,8 +127,8 @@ def decode_item(value: bytes | None, headers: Headers = (), limits: Limits = Lim
     InvalidEvent
         With the field and the reason, for everything that is not a usable item.
     """
-    data, _ = _unwrap(value, headers, limits)
-    _refuse_repeated(data, b"item_id")
+    data, _ = unwrap(value, headers, limits)
+    refuse_repeated(data, b"item_id")
     item = decode_json(_items, data)
     check_length(item.item_id, "item_id", limits.id_length, "id_length")
     check_text(item.item_id, "item_id")
@@ -154,8 +156,8 @@ def decode_click(value: bytes | None, headers: Headers = (), limits: Limits = Li
     InvalidEvent
         With the field and the reason, for everything that is not a usable click.
     """
-    data, envelope = _unwrap(value, headers, limits)
-    _refuse_repeated(data, b"user_id", b"item_id", b"ts")
+    data, envelope = unwrap(value, headers, limits)
+    refuse_repeated(data, b"user_id", b"item_id", b"ts")
     raw = decode_json(_clicks, data)
     longest = limits.id_length
     if len(raw.user_id) > longest or len(raw.item_id) > longest or len(raw.event_id or "") > longest:
@@ -165,23 +167,36 @@ def decode_click(value: bytes | None, headers: Headers = (), limits: Limits = Li
         check_length(raw.event, "event", limits.event_length, "event_length")
     check_text(raw.user_id, "user_id")
     check_text(raw.item_id, "item_id")
-    ts, event_id = raw.ts, raw.event_id
+    ts, event_id = when_and_which(raw.ts, raw.event_id, envelope, longest)
+    if raw.value is not None and not math.isfinite(raw.value):
+        raise InvalidEvent("value: not a finite number", "validate")
+    return Click(
+        user_id=raw.user_id,
+        item_id=raw.item_id,
+        ts=ts,
+        event=raw.event,
+        event_id=event_id,
+        value=raw.value,
+    )
+
+
+def when_and_which(
+    ts: int | float | str | None, event_id: str | None, envelope: Envelope | None, longest: int
+) -> tuple[int, str | None]:
+    """Time, ms since the epoch, and id of an event: its own, or else those of its envelope.
+
+    Raises
+    ------
+    InvalidEvent
+        If neither says when it happened.
+    """
     if envelope is not None:
         ts = envelope.time if ts is None else ts
         if event_id is None and len(name := f"{envelope.source}/{envelope.id}") <= longest:
             event_id = name
     if ts is None:
         raise InvalidEvent("ts: missing (ms since the epoch, or an RFC 3339 string)", "validate")
-    if raw.value is not None and not math.isfinite(raw.value):
-        raise InvalidEvent("value: not a finite number", "validate")
-    return Click(
-        user_id=raw.user_id,
-        item_id=raw.item_id,
-        ts=ts if type(ts) is int and _EARLIEST_MS <= ts <= _LATEST_MS else to_ms(ts, "ts"),
-        event=raw.event,
-        event_id=event_id,
-        value=raw.value,
-    )
+    return ts if type(ts) is int and _EARLIEST_MS <= ts <= _LATEST_MS else to_ms(ts, "ts"), event_id
 
 
 def to_ms(when: int | float | str, field: str) -> int:
@@ -241,8 +256,14 @@ def check_text(text: str, field: str) -> None:
         raise InvalidEvent(f"{field}: blank", "validate")
 
 
-def _unwrap(value: bytes | None, headers: Headers, limits: Limits) -> tuple[bytes, _Envelope | None]:
-    """The JSON object itself and, for a CloudEvent, its envelope."""
+def unwrap(value: bytes | None, headers: Headers, limits: Limits) -> tuple[bytes, Envelope | None]:
+    """The JSON object itself and, for a CloudEvent, its envelope.
+
+    Raises
+    ------
+    InvalidEvent
+        If the value is null or too long, or the envelope is none.
+    """
     if value is None:
         raise InvalidEvent("value: null")
     if len(value) > limits.payload_bytes:
@@ -263,15 +284,21 @@ def _unwrap(value: bytes | None, headers: Headers, limits: Limits) -> tuple[byte
         return bytes(envelope.data), envelope
     if "specversion" in attributes:
         try:
-            known = {name: attributes[name] for name in _Envelope.__struct_fields__ if name in attributes}
-            return value, msgspec.convert(known, _Envelope)
+            known = {name: attributes[name] for name in Envelope.__struct_fields__ if name in attributes}
+            return value, msgspec.convert(known, Envelope)
         except msgspec.ValidationError as error:
             raise InvalidEvent(f"CloudEvents headers: {error}") from None
     return value, None
 
 
-def _refuse_repeated(data: bytes, *keys: bytes) -> None:
-    """JSON allows a key twice and msgspec takes the last: whose click is it then? Nobody's."""
+def refuse_repeated(data: bytes, *keys: bytes) -> None:
+    """JSON allows a key twice and msgspec takes the last: whose click is it then? Nobody's.
+
+    Raises
+    ------
+    InvalidEvent
+        If one of these keys is given more than once.
+    """
     if b"\\u" not in data and all(data.count(b'"%b"' % key) < 2 for key in keys):
         return  # the usual case, .3 µs; below: a key may be spelt with escapes, a nested object hold the word again
 

@@ -29,6 +29,7 @@ from models.promotion import Promotion
 from models.ranker import RankingConfig, Scored, as_weights, score
 from models.reasons import SHOWN, Clicks, because, name, sentence
 from models.records import RankedItem, Reason
+from models.shown import Shown
 
 if TYPE_CHECKING:
     from models.layer_membership import Membership
@@ -92,6 +93,8 @@ class Recommender:
         Seconds spent by stage since it was last emptied.
     counts : dict[str, int]
         What the rules did since it was last emptied: see :data:`~models.policy.RULES`.
+    shown : Shown
+        What users were shown lately; whoever knows puts it there.
     """
 
     def __init__(
@@ -119,6 +122,7 @@ class Recommender:
             items, config.repeat_after_s, config.blocked_categories, config.blocked_labels, self.counts
         )
         self.promotion = Promotion(items, self.counts)
+        self.shown = Shown()
         self._diversity = config.diversity
         quota = Quota(config.text_candidates, config.co_candidates, config.layer_candidates, config.popular_candidates)
         self.sources = CandidateSources(neighbours, index, layers, quota)

@@ -18,6 +18,7 @@ from msgspec import Struct
 from models.erasures import ErasureIn
 from models.errors import ConfigurationError
 from models.events import ClickIn, Item
+from models.impressions import ImpressionIn
 from models.ranker_records import RankerUpdate, RankerWeights
 from models.records import (
     Checkpoint,
@@ -68,6 +69,11 @@ TOPICS: Final[dict[str, Described]] = {
         "What users do",
         ("feed",), ("updater",),
         (Content("click", "user_id", ClickIn, JSON, "An event of a user, plain or as the data of a CloudEvent"),),
+    ),
+    "impressions": Described(
+        "What pages have shown to users; best effort: read from the side, by who reads the user's clicks",
+        ("feed",), ("updater",),
+        (Content("impression", "user_id", ImpressionIn, JSON, "Items shown, plain or as the data of a CloudEvent"),),
     ),
     "vectors": Described(
         "The encoded catalogue",
@@ -127,6 +133,7 @@ TOPICS: Final[dict[str, Described]] = {
 PUBLIC: Final[dict[str, type[Struct]]] = {
     "item": Item,
     "click": ClickIn,
+    "impression": ImpressionIn,
     "recommendation": Recommendation,
     "erasure": ErasureIn,
 }

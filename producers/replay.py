@@ -12,6 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 from models.events import Click, Item
+from models.impressions import Impression
 from producers.publisher import Message, Publisher
 from producers.topics import Topics
 
@@ -133,6 +134,11 @@ def item_message(item: Item, topics: Topics) -> Message:
 def click_message(click: Click, topics: Topics) -> Message:
     """A click as a message for its topic: key = user_id, value = JSON."""
     return Message(topics.clicks, click.user_id.encode(), _encoder.encode(click))
+
+
+def impression_message(impression: Impression, topics: Topics) -> Message:
+    """An impression as a message for its topic: key = user_id, value = JSON."""
+    return Message(topics.impressions, impression.user_id.encode(), _encoder.encode(impression))
 
 
 def _due(number: int, since_first_ms: int, pace: Pace) -> float | None:

@@ -27,7 +27,7 @@ DEAD_LETTER_BYTES: Final = 2 * MESSAGE_BYTES
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
 _NAMES: Final = (
-    "items", "clicks", "vectors", "profiles", "layers", "neighbours", "ranker", "ranker_updates",
+    "items", "clicks", "impressions", "vectors", "profiles", "layers", "neighbours", "ranker", "ranker_updates",
     "recommendations", "erasures", "dead_letters",
 )  # fmt: skip
 
@@ -53,6 +53,7 @@ class Topics:
     prefix: str = ""
     items: str = ""
     clicks: str = ""
+    impressions: str = ""
     vectors: str = ""
     profiles: str = ""
     layers: str = ""
@@ -63,7 +64,8 @@ class Topics:
     erasures: str = ""
     dead_letters: str = ""
     partitions: int = 6
-    """Partitions of ``clicks``, and so of ``profiles`` and ``recommendations``: as many updaters can share the work."""
+    """Partitions of ``clicks``, and so of ``impressions``, ``profiles`` and ``recommendations``: as many updaters can
+    share the work."""
     item_partitions: int = 3
     """Partitions of ``items`` and ``vectors``."""
     replication: int = -1
@@ -91,6 +93,12 @@ class Topics:
         return [
             Spec(name=self.items, partitions=items, config=compact),
             Spec(name=self.clicks, partitions=users, config={"cleanup.policy": "delete"}),
+            # nothing looks further back than the longest fatigue of a policy: who was shown what is not kept for longer
+            Spec(
+                name=self.impressions,
+                partitions=users,
+                config={"cleanup.policy": "delete", "retention.ms": str(7 * _DAY_MS)},
+            ),
             Spec(name=self.vectors, partitions=items, config=compact),
             # the learners read every version of a profile: compaction must not outrun them
             Spec(
@@ -145,7 +153,7 @@ class Topics:
             there = _partitions(admin, [spec.name for spec in specs])
             users = there.get(self.clicks, self.partitions)
             items = there.get(self.items, self.item_partitions)
-            wanted = {self.clicks: users, self.profiles: users, self.recommendations: users}
+            wanted = dict.fromkeys((self.clicks, self.impressions, self.profiles, self.recommendations), users)
             wanted |= {self.items: items, self.vectors: items}
             specs = [
                 Spec(name=spec.name, partitions=wanted.get(spec.name, spec.partitions), config=spec.config)

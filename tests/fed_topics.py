@@ -28,7 +28,8 @@ class Topic:
         record = Record(topic, partition, len(log), at or 1_000 + len(log), key, value)
         log.append(record)
         for reader in self._readers:
-            reader.waiting.append(record)
+            if reader.numbers is None or partition in reader.numbers:
+                reader.waiting.append(record)
         return record
 
     def publish(self, messages: Iterable[Message]) -> None:
@@ -44,7 +45,7 @@ class Topic:
         self, handlers: Mapping[str, Handler], numbers: Iterable[int] | None = None, *, since_ms: int | None = None
     ) -> TableReader:
         """An OpenTables."""
-        reader = FedTables(self, handlers, None if numbers is None else set(numbers))
+        reader = FedTables(self, handlers, None if numbers is None else set(numbers), since_ms)
         self._readers.append(reader)
         return reader  # type: ignore[return-value]
 
@@ -52,11 +53,27 @@ class Topic:
 class FedTables:
     """What a stage needs of a TableReader."""
 
-    def __init__(self, topics: Topic, handlers: Mapping[str, Handler], numbers: set[int] | None) -> None:
+    def __init__(
+        self, topics: Topic, handlers: Mapping[str, Handler], numbers: set[int] | None, since_ms: int | None = None
+    ) -> None:
+        self.topics = topics
         self.handlers = handlers
         self.numbers = numbers
-        self.waiting = [record for topic in handlers for record in topics.records(topic)]
+        self.waiting = [
+            record for topic in handlers for record in topics.records(topic) if record.timestamp >= (since_ms or 0)
+        ]
         self.unusable = 0
+
+    def add(self, partitions: Iterable[Partition], since_ms: int | None = None) -> None:
+        for topic, number in partitions:
+            assert self.numbers is not None
+            self.numbers.add(number)
+            self.waiting += [r for r in self.topics.logs[topic][number] if r.timestamp >= (since_ms or 0)]
+
+    def remove(self, partitions: Iterable[Partition]) -> None:
+        assert self.numbers is not None
+        self.numbers -= {number for _, number in partitions}
+        self.waiting = [record for record in self.waiting if record.partition in self.numbers]
 
     def catch_up(self, timeout_s: float = 0, progress: object = None) -> int:
         return self.poll()

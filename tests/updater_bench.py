@@ -74,6 +74,11 @@ class Bench:
         event = {"user_id": user, "item_id": item, "ts": self.now_ms - 100} | fields
         return self.topics.append(self.names.clicks, user, json(event), partition, self.now_ms)
 
+    def show(self, user: str, *items: str, partition: int = 0, at: int = 0, **fields: object) -> Record:
+        """A page says that it has shown these; ``at``: when it was produced, ms, if not now."""
+        event = {"user_id": user, "items": items, "ts": self.now_ms - 200} | fields
+        return self.topics.append(self.names.impressions, user, json(event), partition, at or self.now_ms)
+
     @property
     def now_ms(self) -> int:
         return int(self.clock.wall() * 1000)

@@ -41,7 +41,7 @@ class Similar(Struct, frozen=True):
 
 
 class Accepted(Struct, frozen=True):
-    """A click that Kafka has acknowledged."""
+    """A click, or an impression, that Kafka has acknowledged."""
 
     event_id: str
     """A second one with the same id counts once."""

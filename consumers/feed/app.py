@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
@@ -34,16 +34,19 @@ from consumers.feed.store import ListStore, Update
 from consumers.feed.streams import HEARTBEAT, RETRY, EventStream, event
 from consumers.metrics import Metrics
 from models.errors import InvalidEvent, StrataError
-from models.events import decode_click
+from models.events import Click, Headers, Limits, decode_click
+from models.impressions import Impression, decode_impression
 from models.pseudonyms import Pseudonyms
 from producers.erasures import erasure_message
-from producers.replay import click_message
+from producers.publisher import Message
+from producers.replay import click_message, impression_message
 from producers.topics import Topics
 
 Handler = Callable[[Request], Awaitable[Any]]
 
 JSON: Final = "application/json"
 _CLOUD_EVENT: Final = "application/cloudevents+json"
+_Event = TypeVar("_Event", Click, Impression)
 
 
 class FeedApp:
@@ -83,6 +86,7 @@ class FeedApp:
         self._serving = Serving(shelf, wall)
         self._requests = Rate(config.requests_per_second)
         self._clicks = Rate(config.clicks_per_second)
+        self._impressions = Rate(config.clicks_per_second)
         self._streams: dict[str, int] = {}
         self._openapi = msgspec.json.encode(document(config))
         get = ["GET"]
@@ -91,6 +95,7 @@ class FeedApp:
             Route("/users/{user_id}/stream", self._counted("stream", self._stream), methods=get),
             Route("/users/{user_id}", self._counted("erase", self._erase), methods=["DELETE"]),
             Route("/clicks", self._counted("click", self._click), methods=["POST"]),
+            Route("/impressions", self._counted("impression", self._impression), methods=["POST"]),
             Route("/layers", self._counted("layers", self._layers), methods=get),
             Route("/items/{item_id}/similar", self._counted("similar", self._similar), methods=get),
             Route("/openapi.json", self._counted("openapi", self._description), methods=get),
@@ -204,24 +209,38 @@ class FeedApp:
     # -- what comes in ------------------------------------------------------------------------------------------
 
     async def _click(self, request: Request) -> Response:
+        return await self._take(request, "click", self._clicks, decode_click, click_message)
+
+    async def _impression(self, request: Request) -> Response:
+        return await self._take(request, "impression", self._impressions, decode_impression, impression_message)
+
+    async def _take(
+        self,
+        request: Request,
+        what: str,
+        rate: Rate,
+        decode: Callable[[bytes, Headers, Limits], _Event],
+        message: Callable[[_Event, Topics], Message],
+    ) -> Response:
+        """An event, checked as its reader will check it; answered once Kafka has it."""
         if not self._config.clicks:
-            raise Problem(HTTPStatus.FORBIDDEN, "clicks are not taken over HTTP here (STRATA_FEED_CLICKS)")
+            raise Problem(HTTPStatus.FORBIDDEN, f"{what}s are not taken over HTTP here (STRATA_FEED_CLICKS)")
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind not in (JSON, _CLOUD_EVENT):  # a form of another site could send anything else without being asked
-            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"a click is {JSON} or {_CLOUD_EVENT}")
-        if wait := self._clicks.take(_client(request)):
-            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, "more clicks than allowed", Retry_After=f"{wait:.0f}")
+            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the {what}: {JSON} or {_CLOUD_EVENT}")
+        if wait := rate.take(_client(request)):
+            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, f"more {what}s than allowed", Retry_After=f"{wait:.0f}")
         data = await body(request, self._config.limits.payload_bytes)
         headers = [("content-type", kind.encode())]
         headers += [(f"ce_{k[3:]}", v.encode()) for k, v in request.headers.items() if k.startswith("ce-")]
         try:
-            click = decode_click(data, headers, self._config.limits)
+            taken = decode(data, headers, self._config.limits)
         except InvalidEvent as error:
             raise Problem(HTTPStatus.BAD_REQUEST, str(error)) from None
-        if click.event_id is None:
-            click = msgspec.structs.replace(click, event_id=str(uuid.uuid4()))
-        await self._ingest.put(click_message(click, self._topics))
-        return Response(msgspec.json.encode(Accepted(click.event_id or "")), 202, media_type=JSON)
+        if taken.event_id is None:
+            taken = msgspec.structs.replace(taken, event_id=str(uuid.uuid4()))
+        await self._ingest.put(message(taken, self._topics))
+        return Response(msgspec.json.encode(Accepted(taken.event_id or "")), 202, media_type=JSON)
 
     async def _erase(self, request: Request) -> Response:
         if self._config.token is None:

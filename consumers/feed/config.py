@@ -14,7 +14,7 @@ class FeedConfig:
     token: str | None = field(default=None, repr=False)
     """What an erasure over HTTP must bring; None: there are none."""
     clicks: bool = False
-    """Whether clicks are taken over HTTP."""
+    """Whether clicks and impressions are taken over HTTP."""
     page: bool = False
     """Whether the page is served, with the ids of the users who are active."""
     origins: frozenset[str] = frozenset()
@@ -34,9 +34,9 @@ class FeedConfig:
     requests_per_second: float = 200.0
     """Requests of one address, on average; twice as many at once. 0: any number."""
     clicks_per_second: float = 20.0
-    """Clicks of one address over HTTP, in the same way."""
+    """Clicks of one address over HTTP, in the same way; and impressions, counted by themselves."""
     waiting: int = 1_000
-    """Clicks and erasures that wait for Kafka's acknowledgement."""
+    """Clicks, impressions and erasures that wait for Kafka's acknowledgement."""
     longest_list: int = 100
     """Items of an answer at most."""
     excluded: int = 500

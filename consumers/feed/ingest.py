@@ -1,4 +1,4 @@
-"""Clicks and erasures on their way to Kafka: what comes while one batch is sent is the next batch."""
+"""Clicks, impressions and erasures on their way to Kafka: what comes while one batch is sent is the next batch."""
 
 from __future__ import annotations
 

@@ -35,29 +35,35 @@ def document(config: FeedConfig) -> dict[str, Any]:
     of = dict(zip(_STRUCTS, schemas, strict=True))
     limits = config.limits
     identifier = {"type": "string", "minLength": 1, "maxLength": limits.id_length, "pattern": _ID}
+    when = {"type": "integer", "minimum": 0, "maximum": 253_402_300_799_999, "description": "ms since the epoch"}
+    event_id = {"type": ["string", "null"], "minLength": 1, "maxLength": limits.id_length}
     click = {
         "type": "object",
         "required": ["user_id", "item_id", "ts"],
         "properties": {
             "user_id": identifier,
             "item_id": identifier,
-            "ts": {
-                "type": "integer",
-                "minimum": 0,
-                "maximum": 253_402_300_799_999,
-                "description": "ms since the epoch",
-            },
+            "ts": when,
             "event": {"type": "string", "minLength": 1, "maxLength": limits.event_length, "default": "click"},
-            "event_id": {"type": ["string", "null"], "minLength": 1, "maxLength": limits.id_length},
+            "event_id": event_id,
             "value": {"type": ["number", "null"]},
         },
     }
-    word = {"type": "string", "minLength": 1, "maxLength": 500}
-    envelope = {
+    impression = {
         "type": "object",
-        "required": ["specversion", "id", "source", "type", "data"],
-        "properties": {"specversion": word, "id": word, "source": word, "type": word, "data": click},
-        "additionalProperties": False,
+        "required": ["user_id", "items", "ts"],
+        "properties": {
+            "user_id": identifier,
+            "items": {
+                "type": "array",
+                "items": identifier,
+                "minItems": 1,
+                "maxItems": limits.impression_items,
+                "description": "What the page shows, in its order",
+            },
+            "ts": when,
+            "event_id": event_id,
+        },
     }
     user = {"name": "user_id", "in": "path", "required": True, "schema": identifier}
     limit = _parameter("limit", {"type": "integer", "minimum": 1, "maximum": config.longest_list, "default": 10})
@@ -71,6 +77,23 @@ def document(config: FeedConfig) -> dict[str, Any]:
     def answer(text: str, kind: type[Struct], **headers: str) -> dict[str, Any]:
         described = {name: {"description": told, "schema": {"type": "string"}} for name, told in headers.items()}
         return {"description": text, "headers": described, "content": {"application/json": {"schema": of[kind]}}}
+
+    def event(data: dict[str, Any]) -> dict[str, Any]:
+        word = {"type": "string", "minLength": 1, "maxLength": 500}
+        envelope = {
+            "type": "object",
+            "required": ["specversion", "id", "source", "type", "data"],
+            "properties": {"specversion": word, "id": word, "source": word, "type": word, "data": data},
+            "additionalProperties": False,
+        }
+        content = {"application/json": {"schema": data}, "application/cloudevents+json": {"schema": envelope}}
+        return {
+            "requestBody": {"required": True, "content": content},
+            "responses": {
+                "202": answer("Acknowledged by Kafka", Accepted),
+                **errors(400, 403, 413, 415, 422, 503),
+            },
+        }
 
     def errors(*statuses: int) -> dict[str, Any]:
         content = {MEDIA_TYPE: {"schema": of[ProblemDetails]}}
@@ -128,17 +151,14 @@ def document(config: FeedConfig) -> dict[str, Any]:
                 "post": {
                     "operationId": "click",
                     "summary": "A click, as it would be on the topic, or as a CloudEvent",
-                    "requestBody": {
-                        "required": True,
-                        "content": {
-                            "application/json": {"schema": click},
-                            "application/cloudevents+json": {"schema": envelope},
-                        },
-                    },
-                    "responses": {
-                        "202": answer("Acknowledged by Kafka", Accepted),
-                        **errors(400, 403, 413, 415, 422, 503),
-                    },
+                    **event(click),
+                }
+            },
+            "/impressions": {
+                "post": {
+                    "operationId": "impression",
+                    "summary": "What a page has shown to a user, as it would be on the topic, or as a CloudEvent",
+                    **event(impression),
                 }
             },
             "/layers": {

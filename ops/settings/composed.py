@@ -83,6 +83,7 @@ class Settings(  # the last of the bases has the first fields
             prefix=self.topic_prefix,
             items=self.topic_items,
             clicks=self.topic_clicks,
+            impressions=self.topic_impressions,
             recommendations=self.topic_recommendations,
             erasures=self.topic_erasures,
             dead_letters=self.topic_dead_letters,

@@ -18,7 +18,7 @@ class FeedSettings(BaseSettings):
     feed_page: bool | None = Field(
         None, description="Serve the live page, which shows who is active; empty: only on loopback"
     )
-    feed_clicks: bool | None = Field(None, description="Take clicks over HTTP; empty: only on loopback")
+    feed_clicks: bool | None = Field(None, description="Take clicks and impressions over HTTP; empty: only on loopback")
     feed_origins: Names = Field(
         frozenset(), description="Origins of other pages whose scripts may ask the feed (CORS), with commas between"
     )
@@ -33,7 +33,7 @@ class FeedSettings(BaseSettings):
         200.0, ge=0, description="Requests of one address, on average; 0: any number"
     )
     feed_clicks_per_second: float = Field(
-        20.0, ge=0, description="Clicks of one address over HTTP, on average; 0: any number"
+        20.0, ge=0, description="Clicks of one address over HTTP, on average, and impressions as many; 0: any number"
     )
     http_token: SecretStr | None = Field(
         None, min_length=16, description="What a request that erases a user must bring; empty: none is taken"

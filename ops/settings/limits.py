@@ -24,6 +24,7 @@ class LimitSettings(BaseSettings):
     description_length: PositiveInt = Field(20_000, description="Longest description of an item, characters")
     label_length: PositiveInt = Field(256, description="Longest category, tag or safety label, characters")
     labels: PositiveInt = Field(64, description="Tags of an item at most, and safety labels")
+    impression_items: PositiveInt = Field(100, description="Items of an impression at most")
     undescribed_items: PositiveInt = Field(
         50_000, description="Items of which only clicks are known, at most; beyond it, their clicks teach nothing"
     )
@@ -47,6 +48,7 @@ class LimitSettings(BaseSettings):
             description_length=self.description_length,
             label_length=self.label_length,
             labels=self.labels,
+            impression_items=self.impression_items,
             future_ms=int(self.future_s * 1000),
         )
 

@@ -12,6 +12,7 @@ class TopicSettings(BaseSettings):
     topic_prefix: str = Field("", description="Put before the name of every topic that has no name of its own below")
     topic_items: str = Field("", description="Name of your items topic; empty: prefix + items")
     topic_clicks: str = Field("", description="Name of your clicks topic; empty: prefix + clicks")
+    topic_impressions: str = Field("", description="Name of your impressions topic; empty: prefix + impressions")
     topic_recommendations: str = Field("", description="Name of the output topic; empty: prefix + recommendations")
     topic_erasures: str = Field("", description="Name of the topic of erasures; empty: prefix + erasures")
     topic_dead_letters: str = Field("", description="Name of the dead-letter topic; empty: prefix + dead-letters")

@@ -319,6 +319,55 @@ def test_clicks_of_one_address_are_limited() -> None:
         assert len(bench.sent) == statuses.count(202)
 
 
+IMPRESSION = {"user_id": "ann", "items": ["tea-1", "rope-2"], "ts": 1_700_000_000_000}
+
+
+def test_an_impression_goes_to_its_topic_once_it_is_checked(bench: FeedBench, ask: Client) -> None:
+    data = json.dumps(IMPRESSION).encode()
+    status, _, answer = ask("/impressions", "POST", data, content_type="application/json")
+    assert status == 202
+    (message,) = bench.sent
+    assert (message.topic, message.key) == ("impressions", b"ann")
+    assert json.loads(message.value or b"") == IMPRESSION | {"event_id": answer["event_id"]}
+    event = {"specversion": "1.0", "id": "7", "source": "shop", "type": "shown", "data": IMPRESSION}
+    data = json.dumps(event).encode()
+    assert ask("/impressions", "POST", data, content_type="application/cloudevents+json")[2]["event_id"] == "shop/7"
+    bench.refuse = PublishFailed("no answer", retriable=True)
+    assert ask("/impressions", "POST", data, content_type="application/json")[0] == 400
+    data = json.dumps(IMPRESSION).encode()
+    assert ask("/impressions", "POST", data, content_type="application/json")[0] == 503
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "status", "told"),
+    [
+        (b"{", "application/json", 400, "value"),
+        (json.dumps(IMPRESSION | {"items": []}).encode(), "application/json", 400, "items"),
+        (json.dumps(IMPRESSION | {"items": ["x"] * 101}).encode(), "application/json", 400, "STRATA_IMPRESSION_ITEMS"),
+        (json.dumps(IMPRESSION).encode(), "text/plain", 415, "application/json"),
+        (b" " * 300_000, "application/json", 413, "262144"),
+    ],
+)
+def test_an_impression_that_is_none_is_refused_with_the_reason(
+    bench: FeedBench, ask: Client, data: bytes, kind: str, status: int, told: str
+) -> None:
+    got, headers, answer = ask("/impressions", "POST", data, content_type=kind)
+    assert (got, headers["content-type"]) == (status, "application/problem+json")
+    assert told in answer["detail"]
+    assert not bench.sent
+
+
+def test_impressions_of_one_address_are_limited_and_take_no_room_from_its_clicks() -> None:
+    bench = FeedBench(_with(clicks_per_second=1))
+    with bench.role() as role:
+        ask = Client(role.server.url)
+        data = json.dumps(IMPRESSION).encode()
+        statuses = [ask("/impressions", "POST", data, content_type="application/json")[0] for _ in range(5)]
+        assert statuses[:2] == [202, 202]
+        assert 429 in statuses
+        assert ask("/clicks", "POST", json.dumps(CLICK).encode(), content_type="application/json")[0] == 202
+
+
 def test_what_kafka_does_not_acknowledge_is_not_accepted(bench: FeedBench, ask: Client) -> None:
     bench.refuse = PublishFailed("no answer", retriable=True)
     status, headers, _ = ask("/clicks", "POST", json.dumps(CLICK).encode(), content_type="application/json")
@@ -341,9 +390,9 @@ def test_what_is_not_switched_on_is_refused_with_the_setting() -> None:
     bench = FeedBench(FeedConfig())
     with bench.role() as role:
         ask = Client(role.server.url)
-        data = json.dumps(CLICK).encode()
-        status, _, answer = ask("/clicks", "POST", data, content_type="application/json")
-        assert (status, "STRATA_FEED_CLICKS" in answer["detail"]) == (403, True)
+        for path, sent in (("/clicks", CLICK), ("/impressions", IMPRESSION)):
+            status, _, answer = ask(path, "POST", json.dumps(sent).encode(), content_type="application/json")
+            assert (status, "STRATA_FEED_CLICKS" in answer["detail"]) == (403, True)
         status, _, answer = ask("/users/ann", "DELETE", authorization="Bearer x")
         assert (status, "STRATA_HTTP_TOKEN" in answer["detail"]) == (403, True)
         assert not bench.sent

@@ -22,8 +22,8 @@ def test_whose_list_holds_an_item_is_found() -> None:
     assert served.holding(gone(3)) == ["ann", "bob"]
     assert served.holding(gone(2, 7)) == ["ann"]
     assert served.holding(gone(0, 19)) == []
-    assert [served.holds(user, 3) for user in ("ann", "cid", "dan")] == [True, False, None]
-    assert served.holds("bob", -1) is False, "an item that nobody knows"
+    assert [served.place(user, 3) for user in ("ann", "cid", "dan")] == [3, 0, None]
+    assert served.place("bob", -1) == 0, "an item that nobody knows"
 
 
 def test_a_newer_list_takes_the_place_of_the_one_before_and_who_is_forgotten_has_none() -> None:

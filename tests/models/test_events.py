@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from models.errors import InvalidEvent
 from models.events import Click, Item, Limits, decode_click, decode_item
+from models.impressions import Impression, decode_impression
 
 CLICK = {"user_id": "u1", "item_id": "i1", "ts": 1_700_000_000_000}
 ITEM = {"item_id": "i1", "title": "Red shoes"}
+IMPRESSION = {"user_id": "u1", "items": ["i2", "i1"], "ts": 1_700_000_000_000}
 
 
 def as_json(value: object) -> bytes:
@@ -139,7 +141,7 @@ def test_the_payload_limit_is_a_setting() -> None:
     st.lists(st.tuples(st.text(max_size=20), st.none() | st.binary(max_size=40)), max_size=3),
 )
 def test_hostile_bytes_only_raise_invalid_event(value: bytes, headers: list[tuple[str, bytes | None]]) -> None:
-    for decode in (decode_click, decode_item):
+    for decode in (decode_click, decode_item, decode_impression):
         try:
             decode(value, headers)
         except InvalidEvent:
@@ -151,7 +153,9 @@ ANY = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-NAMES = st.sampled_from([*Click.__struct_fields__, *Item.__struct_fields__, "data", "specversion"])
+NAMES = st.sampled_from(
+    [*Click.__struct_fields__, *Item.__struct_fields__, *Impression.__struct_fields__, "data", "specversion"]
+)
 
 
 @given(
@@ -161,7 +165,7 @@ NAMES = st.sampled_from([*Click.__struct_fields__, *Item.__struct_fields__, "dat
 def test_hostile_json_only_raises_invalid_event(
     value: dict[str, object], headers: tuple[tuple[str, bytes], ...]
 ) -> None:
-    for decode in (decode_click, decode_item):
+    for decode in (decode_click, decode_item, decode_impression):
         try:
             decode(json.dumps(value).encode(), headers)
         except InvalidEvent:
@@ -186,6 +190,10 @@ def item_of(**fields: object) -> Callable[[Limits], object]:
     return lambda limits: decode_item(as_json(ITEM | fields), limits=limits)
 
 
+def impression_of(**fields: object) -> Callable[[Limits], object]:
+    return lambda limits: decode_impression(as_json(IMPRESSION | fields), limits=limits)
+
+
 @pytest.mark.parametrize(
     ("limit", "make"),
     [
@@ -203,6 +211,11 @@ def item_of(**fields: object) -> Callable[[Limits], object]:
         ("label_length", lambda n: item_of(safety=["x" * n])),
         ("labels", lambda n: item_of(tags=["x"] * n)),
         ("labels", lambda n: item_of(safety=["x"] * n)),
+        ("payload_bytes", lambda n: lambda limits: decode_impression(as_json(IMPRESSION).ljust(n), limits=limits)),
+        ("id_length", lambda n: impression_of(user_id="é" * n)),
+        ("id_length", lambda n: impression_of(items=["a", "x" * n])),
+        ("id_length", lambda n: impression_of(event_id="x" * n)),
+        ("impression_items", lambda n: impression_of(items=["x"] * n)),
     ],
 )
 @pytest.mark.parametrize("most", [None, 80])

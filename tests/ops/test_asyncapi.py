@@ -15,9 +15,10 @@ import yaml
 
 from models.errors import InvalidEvent
 from models.events import Click, Item, decode_click, decode_item
+from models.impressions import Impression, decode_impression
 from ops import asyncapi
 from ops.roles import ROLES
-from producers.replay import click_message, item_message
+from producers.replay import click_message, impression_message, item_message
 from producers.topics import Topics
 
 ROOT = Path(__file__).parents[2]
@@ -86,6 +87,8 @@ def test_what_strata_sends_fits_the_schemas() -> None:
     item = Item(item_id="a", title="Tea", tags=("hot",), expires_at=5, vector=(0.5, 1.0))
     assert accepts("item", item_message(item, topics).value or b"")
     assert accepts("click", click_message(Click(user_id="u", item_id="a", ts=7, value=1.5), topics).value or b"")
+    impression = Impression(user_id="u", items=("a", "b"), ts=7)
+    assert accepts("impression", impression_message(impression, topics).value or b"")
 
 
 @pytest.mark.parametrize(
@@ -97,13 +100,15 @@ def test_what_strata_sends_fits_the_schemas() -> None:
         ("click", {"user_id": "u", "ts": 1}),
         ("click", {"user_id": "u", "item_id": "a", "ts": [1]}),
         ("click", {"user_id": "u", "item_id": "a", "ts": 1, "event": ""}),
+        ("impression", {"user_id": "u", "item_id": "a", "ts": 1}),
+        ("impression", {"user_id": "u", "items": [], "ts": 1}),
     ],
 )
 def test_what_a_schema_refuses_the_decoder_refuses_too(kind: str, value: dict[str, object]) -> None:
     data = msgspec.json.encode(value)
     assert not accepts(kind, data)
     with pytest.raises(InvalidEvent):
-        (decode_item if kind == "item" else decode_click)(data)
+        {"item": decode_item, "click": decode_click, "impression": decode_impression}[kind](data)
 
 
 def test_a_topic_that_is_not_described_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

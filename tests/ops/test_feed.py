@@ -71,6 +71,11 @@ def test_a_click_over_http_comes_back_as_a_list_on_the_stream_and_an_erasure_end
             assert "baking-1" not in {item["item_id"] for item in news["items"]}
             assert next(item for item in news["items"])["reason"]["text"]
             assert "ann" not in shop.lists(), "his own id is stored nowhere"
+            shown = {"user_id": "ann", "items": [item["item_id"] for item in news["items"]], "ts": click["ts"] + 1}
+            ask(f"{url}/impressions", shown, "POST")
+            arm = {"arm": news["arm"]}
+            counted = process.metrics.registry.get_sample_value
+            wait_for(lambda: counted("strata_impressions_total", arm) == len(shown["items"]), "the impression")
             ask(f"{url}/users/ann", method="DELETE", authorization=f"Bearer {TOKEN}")
             while next(lists)["personal"]:
                 pass

@@ -26,14 +26,18 @@ def test_names_follow_the_prefix_unless_they_are_given() -> None:
 
 def test_a_users_topics_have_as_many_partitions_as_his_clicks() -> None:
     specs = {spec.name: spec for spec in Topics(partitions=12, item_partitions=5).specs()}
-    assert specs["clicks"].partitions == specs["profiles"].partitions == specs["recommendations"].partitions == 12
+    assert {specs[name].partitions for name in ("clicks", "impressions", "profiles", "recommendations")} == {12}
     assert specs["items"].partitions == specs["vectors"].partitions == 5
     assert specs["layers"].partitions == 1
 
 
 def test_state_is_compacted_and_streams_are_not() -> None:
     policies = {spec.name: spec.config["cleanup.policy"] for spec in Topics().specs()}
-    assert {name for name, policy in policies.items() if policy == "delete"} == {"clicks", "ranker-updates"}
+    assert {name for name, policy in policies.items() if policy == "delete"} == {
+        "clicks",
+        "impressions",
+        "ranker-updates",
+    }
     assert policies["dead-letters"] == "compact,delete", "one can be deleted, and none is kept for ever"
 
 
