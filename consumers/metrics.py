@@ -240,6 +240,11 @@ class Metrics:
         self.feed_delay = histogram(
             "feed_delay_seconds", "From a list's production to the feed having read it.", PROCESSING_BUCKETS
         )
+        self.feed_freshness = histogram(
+            "feed_freshness_seconds",
+            "From the time of a user's newest click to the feed having read the first list that contains it.",
+            FRESHNESS_BUCKETS,
+        )
         self.feed_streams = gauge("feed_streams", "Pages that wait for lists.")
         self.feed_pushed = counter("feed_pushed_total", "Lists handed to open pages.")
         self.feed_dropped = counter(

@@ -12,6 +12,7 @@ from consumers.feed.role import FeedRole
 from consumers.feed.server import Server
 from consumers.feed.shelf import Shelf
 from consumers.feed.store import ListStore, MemoryStore
+from consumers.feed.updaters import Here, Nowhere, Prometheus, Updaters
 from consumers.feed.watch import Watch
 from consumers.metrics import Metrics
 from consumers.tables import OpenTables
@@ -23,8 +24,15 @@ from ops.settings import Settings
 from producers.publisher import Publisher
 
 
-def feed(settings: Settings, open_tables: OpenTables, publisher: Publisher, metrics: Metrics) -> FeedRole:
+def feed(
+    settings: Settings, open_tables: OpenTables, publisher: Publisher, metrics: Metrics, *, alone: bool = True
+) -> FeedRole:
     """The role, listening and not yet started.
+
+    Parameters
+    ----------
+    alone
+        Whether no updater runs in this process.
 
     Raises
     ------
@@ -44,7 +52,9 @@ def feed(settings: Settings, open_tables: OpenTables, publisher: Publisher, metr
     ingest = Ingest(publisher.publish, config.waiting)
     topics, shown, more = settings.topics, [], {}
     if config.page:
-        watch = Watch(shelf, metrics.registry, topics.clicks, config.limits, named=not settings.pseudonyms)
+        watch = Watch(
+            shelf, metrics, updaters(settings, metrics, alone=alone), config.limits, named=not settings.pseudonyms
+        )
         more = {topics.profiles: watch.take_profile}
         shown = [
             *pages(),
@@ -54,3 +64,10 @@ def feed(settings: Settings, open_tables: OpenTables, publisher: Publisher, metr
     app = FeedApp(store, shelf, hub, ingest, topics, metrics, settings.pseudonyms, config, pages=shown)
     server = Server(app.asgi, settings.feed_host, settings.feed_port, config.streams, hub.close)
     return FeedRole(open_tables, topics, store, shelf, hub, server, metrics, more=more)
+
+
+def updaters(settings: Settings, metrics: Metrics, *, alone: bool) -> Updaters:
+    """Where the page's figures of the updaters come from: a Prometheus knows those of other processes, too."""
+    if settings.feed_prometheus:
+        return Prometheus(settings.feed_prometheus, settings.feed_prometheus_labels)
+    return Nowhere() if alone else Here(metrics.registry)

@@ -369,7 +369,8 @@ class Process:
     def _feed(self) -> FeedRole:
         publisher = Publisher(self.connection, limits=self.settings.topics.limits)
         self._publishers.append(publisher)
-        return feed(self.settings, self._tables("feed", TABLE_WAIT_S), publisher, self.metrics)
+        tables = self._tables("feed", TABLE_WAIT_S)
+        return feed(self.settings, tables, publisher, self.metrics, alone="updater" not in self.roles)
 
     # -- what every role needs ----------------------------------------------------------------------------------
 

@@ -121,7 +121,9 @@ class FeedBench:
     def role(self) -> Iterator[FeedRole]:
         """The role on its thread, answering on a real socket."""
         server = Server(self.app.asgi, "127.0.0.1", 0, self.config.streams, self.hub.close)
-        role = FeedRole(self.fed.open, self.topics, self.store, self.shelf, self.hub, server, self.metrics)
+        role = FeedRole(
+            self.fed.open, self.topics, self.store, self.shelf, self.hub, server, self.metrics, wall=lambda: self.now
+        )
         stop, failed = threading.Event(), list[BaseException]()
 
         def run() -> None:

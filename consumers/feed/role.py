@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from consumers.client import Record
+from consumers.feed.first_lists import FirstLists
 from consumers.feed.hub import Hub
 from consumers.feed.server import Server
 from consumers.feed.shelf import Shelf
@@ -82,6 +83,7 @@ class FeedRole:
         self._wall = wall
         self._live = Liveness(self.role, metrics, _STUCK_S, clock)
         self._pending: list[Update] = []
+        self._firsts = FirstLists()
         self._ready = False
         self._stopping = False
         metrics.begin(self.role)
@@ -129,8 +131,12 @@ class FeedRole:
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 raise InvalidEvent(f"Recommendation: {error}") from None
             update = Update(user_id, record.timestamp, head.source.offset, record.value)
+            first = self._firsts.first(user_id, head.source)
             if self._ready:
-                self._metrics.feed_delay.observe(max(0.0, self._wall() - record.timestamp / 1000))
+                now = self._wall()
+                self._metrics.feed_delay.observe(max(0.0, now - record.timestamp / 1000))
+                if first:
+                    self._metrics.feed_freshness.observe(max(0.0, now - head.event_ts / 1000))
         self._pending.append(update)
         if len(self._pending) >= _BATCH:
             self._flush()

@@ -1,4 +1,4 @@
-"""What the page shows beside lists: who is active and where, the layers, and the process's figures."""
+"""What the page shows beside lists: who is active and where, the layers, and how it all runs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 from starlette.responses import Response
 
 from consumers.client import Record
 from consumers.feed.requests import identifier
 from consumers.feed.shelf import Shelf
+from consumers.feed.updaters import Updaters
+from consumers.metrics import Metrics
 from models.events import Limits
 from models.layer_map import LayerMap
 from models.records import ProfileRecord, decode, from_half
@@ -42,8 +43,10 @@ class Watch:
 
     Parameters
     ----------
-    registry
-        Of the process: the roles that run in it leave their figures there.
+    metrics
+        Where the role counts the lists that it reads, and how fresh they are.
+    updaters
+        Where the figures of the updaters come from.
     named
         Whether users are stored by their own ids, so that a page can ask for them.
     """
@@ -51,16 +54,16 @@ class Watch:
     def __init__(
         self,
         shelf: Shelf,
-        registry: CollectorRegistry,
-        topic_clicks: str,
+        metrics: Metrics,
+        updaters: Updaters,
         limits: Limits,
         *,
         named: bool,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._shelf = shelf
-        self._registry = registry
-        self._topic_clicks = topic_clicks
+        self._metrics = metrics
+        self._updaters = updaters
         self._limits = limits
         self._named = named
         self._wall = wall
@@ -129,26 +132,13 @@ class Watch:
         return facts.title if facts else item_id
 
     def _figures(self) -> dict[str, Any]:
-        """Counters as they stand; rates are for whoever asks twice. Zero where the role runs elsewhere."""
-        figures: dict[str, Any] = {"clicks": 0.0, "lists": 0.0, "lag": 0.0, "freshness": [], "arms": {}}
-        arms: dict[str, list[float]] = figures["arms"]
-        for metric in self._registry.collect():
-            for sample in metric.samples:
-                labels = sample.labels
-                match sample.name:
-                    case "strata_clicks_consumed_total":
-                        figures["clicks"] += sample.value
-                    case "strata_lists_published_total":
-                        figures["lists"] += sample.value
-                    case "strata_lag_seconds" if labels.get("topic") == self._topic_clicks:
-                        figures["lag"] = max(figures["lag"], sample.value)
-                    case "strata_freshness_seconds_bucket":
-                        figures["freshness"].append([labels["le"], sample.value])
-                    case "strata_hits_total":
-                        arms.setdefault(labels["arm"], [0.0, 0.0])[0] += sample.value
-                    case "strata_hit_attempts_total":
-                        arms.setdefault(labels["arm"], [0.0, 0.0])[1] += sample.value
-        return figures
+        """Counts as they stand: rates and quantiles are for whoever asks twice."""
+        samples = [sample for metric in self._metrics.feed_freshness.collect() for sample in metric.samples]
+        return {
+            "lists": next((s.value for s in samples if s.name.endswith("_count")), 0.0),
+            "freshness": [[s.labels["le"], s.value] for s in samples if s.name.endswith("_bucket")],
+            "updaters": self._updaters.figures()._asdict(),
+        }
 
 
 def _json(found: object) -> Response:

@@ -178,20 +178,28 @@ function charts() {
   for (const seen of overviews) {
     const before = overviews.find((one) => one.at >= seen.at - 1000 * WINDOW);
     if (before === seen) continue;
-    const s = (seen.at - before.at) / 1000;
     const [a, b] = [before.figures, seen.figures];
-    const arms = {};
-    for (const [arm, [hits, tries]] of Object.entries(b.arms)) if (tries) arms[arm] = hits / tries;
-    points.push({ clicks: (b.clicks - a.clicks) / s, p50: quantile(a.freshness, b.freshness, 0.5), p99: quantile(a.freshness, b.freshness, 0.99), arms, lag: b.lag });
+    points.push({
+      lists: (1000 * (b.lists - a.lists)) / (seen.at - before.at),
+      p50: quantile(a.freshness, b.freshness, 0.5),
+      p99: quantile(a.freshness, b.freshness, 0.99),
+      hits: b.updaters.hits ?? {},
+      lag: b.updaters.lag,
+    });
   }
   const last = points.at(-1);
   if (!last) return;
+  const updaters = overviews.at(-1).figures.updaters;
   const ms = (s) => (s === null ? "–" : s < 1 ? `${Math.round(1000 * s)} ms` : `${s.toFixed(1)} s`);
-  const arms = Object.entries(last.arms);
-  chart("clicks", [points.map((p) => p.clicks)], last.clicks.toFixed(1));
-  chart("fresh", [points.map((p) => p.p50), points.map((p) => p.p99)], `${ms(last.p50)} / ${ms(last.p99)}`);
-  chart("hits", arms.slice(0, 2).map(([arm]) => points.map((p) => p.arms[arm] ?? null)), arms.map(([arm, rate]) => `${arm} ${(100 * rate).toFixed(1)} %`).join(", ") || "–");
-  chart("lag", [points.map((p) => p.lag)], ms(last.lag));
+  const arms = Object.entries(last.hits);
+  chart("lists", [points.map((p) => p.lists)], last.lists.toFixed(1));
+  chart("fresh", [points.map((p) => p.p50), points.map((p) => p.p99)], `${ms(last.p50)} / ${ms(last.p99)}`,
+    last.p50 === null ? `no new click was answered in the last ${WINDOW} s` : "");
+  chart("hits", arms.slice(0, 2).map(([arm]) => points.map((p) => p.hits[arm] ?? null)),
+    arms.map(([arm, rate]) => `${arm} ${(100 * rate).toFixed(1)} %`).join(", ") || "–",
+    updaters.missing || (arms.length ? updaters.over : "nobody who has a list has clicked"));
+  chart("lag", [points.map((p) => p.lag)], ms(last.lag),
+    updaters.missing || (last.lag === null ? "nothing was read yet" : ""));
 }
 
 // of what came between two states of a histogram, inside a bucket in proportion
@@ -208,9 +216,12 @@ function quantile(a, b, q) {
   return from;
 }
 
-function chart(name, lines, value) {
+// what is missing is said, and no empty chart is drawn
+function chart(name, lines, value, note = "") {
   const figure = document.querySelector(`[data-chart="${name}"]`);
   figure.querySelector(".value").textContent = value;
+  figure.querySelector(".note").textContent = note;
+  figure.classList.toggle("missing", !lines.flat().some((y) => y !== null));
   const most = Math.max(1e-9, ...lines.flat().filter((y) => y !== null));
   figure.querySelector("svg").replaceChildren(...lines.map((line, n) => {
     const step = 240 / KEPT;

@@ -18,6 +18,14 @@ class FeedSettings(BaseSettings):
     feed_page: bool | None = Field(
         None, description="Serve the live page, which shows who is active; empty: only on loopback"
     )
+    feed_prometheus: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s@]+$",
+        description="Prometheus that scrapes the updaters (http://host:9090), for their lag and hit rate on the page; empty: of this process only",
+    )
+    feed_prometheus_labels: str = Field(
+        "", pattern=r"^[^{}]*$", description='Which of its series are of this Strata (namespace="shop"); empty: all'
+    )
     feed_clicks: bool | None = Field(None, description="Take clicks and impressions over HTTP; empty: only on loopback")
     feed_origins: Names = Field(
         frozenset(), description="Origins of other pages whose scripts may ask the feed (CORS), with commas between"

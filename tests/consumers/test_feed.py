@@ -13,7 +13,9 @@ import pytest
 from feed_bench import LOCAL, FeedBench, limits, made
 
 from consumers.feed.config import FeedConfig
+from consumers.feed.first_lists import FirstLists
 from models.pseudonyms import Pseudonyms
+from models.records import Source
 from producers.errors import PublishFailed
 
 KEY = b"sixteen bytes it is"
@@ -443,6 +445,36 @@ def test_metrics_count_requests_and_hold_no_ids(bench: FeedBench, ask: Client) -
     value = bench.metrics.registry.get_sample_value
     assert value("strata_feed_requests_total", {"route": "list", "status": "2xx"}) == 1
     assert value("strata_feed_requests_total", {"route": "list", "status": "4xx"}) == 1
+
+
+def test_only_a_clicks_first_list_says_how_fresh_lists_are(bench: FeedBench) -> None:
+    bench.put("old", made("old", "tea-1", offset=1))
+    with bench.role():
+        count = bench.metrics.registry.get_sample_value
+
+        def known() -> tuple[float | None, float | None]:
+            return count("strata_feed_delay_seconds_count"), count("strata_feed_freshness_seconds_count")
+
+        assert known() == (0, 0), "what was there before the start is no news"
+        bench.put("ann", made("ann", "tea-1", offset=2))
+        bench.put("ann", made("ann", "tea-2", offset=2))  # now BERT has read it, too
+        bench.put("old", made("old", "tea-2", offset=1))  # an item was withdrawn
+        bench.put("ann", made("ann", "tea-3", offset=3))
+        until(lambda: known()[0] == 4, "all four are read")
+        assert known() == (4, 2)
+        assert count("strata_feed_freshness_seconds_sum") == pytest.approx(2 * (2.0 - 0.9))
+
+
+def test_who_is_forgotten_is_not_taken_for_somebody_new() -> None:
+    lists = FirstLists(users=2)
+    of = {name: Source("clicks", 0, offset) for name, offset in (("ann", 7), ("bob", 3), ("cid", 5))}
+    assert [lists.first(name, source) for name, source in of.items()] == [True, True, True]  # ann is forgotten
+    assert not lists.first("ann", of["ann"])
+    assert not lists.first("dan", Source("clicks", 0, 6)), "perhaps it came before"
+    assert lists.first("eve", Source("clicks", 1, 6)), "of another partition nobody is forgotten"
+    assert lists.first("ann", Source("clicks", 0, 8))
+    assert not lists.first("ann", Source("clicks", 0, 2)), "one that comes late does not set her back"
+    assert not lists.first("ann", Source("clicks", 0, 8))
 
 
 def test_an_id_of_the_greatest_length_is_taken(ask: Client) -> None:

@@ -214,6 +214,17 @@ def test_the_operator_scrapes_as_the_job_that_the_rules_know(each: dict[str, lis
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
 
 
+def test_the_feeds_ask_the_prometheus_that_scrapes_them(each: dict[str, list[Manifest]]) -> None:
+    asking = {}
+    for name, container in containers(each["role-each"]):
+        given = {one["name"].removeprefix(PREFIX).lower(): one.get("value") for one in container["env"]}
+        if "feed_prometheus" in given:
+            asking[name] = given
+    assert asking.keys() == {"feed"}
+    assert asking["feed"]["feed_prometheus"].startswith("http://")
+    assert asking["feed"]["feed_prometheus_labels"] == 'namespace="shop"', "deployments side by side are not added up"
+
+
 def test_gpus_go_to_the_roles_with_a_bert(each: dict[str, list[Manifest]]) -> None:
     with_gpu = {name: c for name, c in containers(each["gpu"]) if "nvidia.com/gpu" in c["resources"]["limits"]}
     assert set(with_gpu) == {"catalogue", "updater"}

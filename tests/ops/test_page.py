@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from bookshop import Bookshop, knows_the_catalogue, tiny_model, wait_for
 from feed_bench import FeedBench, made
+from prometheus_server import PrometheusServer
 
-from consumers.feed.role import FeedRole
 from ops.page import pages
 from producers.connection import Connection
 from producers.topics import Topics
@@ -39,14 +40,22 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
+class Live(NamedTuple):
+    """A shop with readers, and the addresses of its page and of its metrics."""
+
+    shop: Bookshop
+    url: str
+    metrics: str
+
+
 @pytest.fixture(scope="module")
-def live(tansu: Connection, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bookshop, str]]:
-    """A shop with readers, and the address of its page."""
+def live(tansu: Connection, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     topics = Topics(prefix=f"page-{time.time_ns()}.", partitions=2, item_partitions=2)
     shop = Bookshop(tansu, topics, layers=4, layers_fine=4)
     shop.stock()
     roles = ["catalogue", "updater", "neighbours", "layers", "feed"]
-    with shop.running(roles, model=tiny_model(tmp_path_factory.mktemp("tiny-page"), 32)) as process:
+    shop.given["model"] = tiny_model(tmp_path_factory.mktemp("tiny-page"), 32)
+    with shop.running(roles) as process:
         wait_for(lambda: process.ready, "ready")
         wait_for(knows_the_catalogue(process), "the catalogue")
         for seed in range(6):  # layers begin with 256 vectors
@@ -54,8 +63,8 @@ def live(tansu: Connection, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             wait_for(lambda: shop.counted() == shop.expected(), "every click in a profile")
         wait_for(lambda: any(r.key == b"tree" for r in shop.records(shop.topics.layers)), "layers")
         shop.readers(READERS, 1, seed=9)
-        (role,) = (loop for loop in process._loops if isinstance(loop, FeedRole))
-        yield shop, role.server.url
+        assert process.probes is not None
+        yield Live(shop, str(process.feed_url), process.probes.url)
     shop.publisher.close()
 
 
@@ -77,10 +86,9 @@ def serious(page: Any) -> list[str]:
 @pytest.mark.broker
 @pytest.mark.parametrize(("scheme", "size"), [("light", WIDE), ("dark", NARROW)])
 def test_a_click_changes_the_list_and_nothing_is_wrong_with_the_page(
-    browser: Any, live: tuple[Bookshop, str], scheme: str, size: dict[str, int]
+    browser: Any, live: Live, scheme: str, size: dict[str, int]
 ) -> None:
-    shop, url = live
-    wrong: list[str] = []
+    shop, url, wrong = live.shop, live.url, list[str]()
     # axe puts its own script into the page, which the page's policy would refuse: the policy has a test of its own
     page = opened(browser, url, wrong, color_scheme=scheme, viewport=size, bypass_csp=True)
     page.wait_for_selector("#list button")  # somebody active was followed by himself
@@ -106,7 +114,7 @@ def test_a_click_changes_the_list_and_nothing_is_wrong_with_the_page(
     assert page.text_content("#clicks li").startswith("✓"), "it was on his list"
     page.wait_for_selector("#map .layer", state="attached")
     page.wait_for_selector("#map .one", state="attached")
-    page.wait_for_function("document.querySelector('[data-chart=clicks] .value').textContent !== '–'")
+    page.wait_for_function("document.querySelector('[data-chart=lists] .value').textContent !== '–'")
     for _ in range(6 if SHOTS else 1):
         shop.readers(READERS, 1, seed=int(time.time()) % 10)
         page.wait_for_timeout(1_100)
@@ -117,6 +125,56 @@ def test_a_click_changes_the_list_and_nothing_is_wrong_with_the_page(
         Path(SHOTS).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=f"{SHOTS}/{scheme}.png")
     page.context.close()
+
+
+def told(page: Any, chart: str) -> tuple[str, str, bool]:
+    """What stands at a chart: value, note, whether something is drawn."""
+    return (
+        page.text_content(f"[data-chart={chart}] .value"),
+        page.text_content(f"[data-chart={chart}] .note"),
+        page.is_visible(f"[data-chart={chart}] svg"),
+    )
+
+
+@pytest.mark.broker
+def test_the_charts_show_a_cluster_whose_feed_runs_apart_and_say_what_they_lack(
+    browser: Any, live: Live, tmp_path: Path
+) -> None:
+    shop, wrong = live.shop, list[str]()
+    scraped = "{scrape_configs: [{job_name: strata, scrape_interval: 500ms, static_configs: [{targets: ['%s']}]}]}"
+    prometheus = PrometheusServer(scraped % live.metrics.removeprefix("http://"), tmp_path)
+    with (
+        shop.running(["feed"]) as lone,
+        shop.running(["feed"], feed_prometheus=f"http://127.0.0.1:{prometheus.port}") as asking,
+    ):
+        wait_for(lambda: lone.ready and asking.ready, "ready")
+        # expressions of the test are evaluated, which the page's policy would refuse
+        page = opened(browser, str(lone.feed_url), wrong, bypass_csp=True)
+        page.wait_for_selector("[data-chart=lag].missing")
+        shop.readers(READERS, 1, seed=3)
+        drawn = "document.querySelector('[data-chart=%s] .value').textContent.match(/[1-9]/)"
+        page.wait_for_function(drawn % "fresh", timeout=15_000)
+        page.wait_for_function(drawn % "lists")
+        assert told(page, "lists")[1:] == ("", True)
+        for chart in ("hits", "lag"):
+            value, note, visible = told(page, chart)
+            assert (value, visible) == ("–", False)
+            assert "STRATA_FEED_PROMETHEUS" in note
+        page.goto(str(asking.feed_url))  # its Prometheus does not run yet
+        page.wait_for_function("document.querySelector('[data-chart=lag] .note').textContent.includes('not answer')")
+        assert told(page, "lag")[2] is False
+        try:
+            prometheus.start()
+            wait_for(lambda: prometheus.query("strata_lag_seconds"), "a scrape")
+            shop.readers(READERS, 1, seed=4)
+            page.wait_for_function("document.querySelector('[data-chart=hits] .value').textContent.startsWith('full')")
+            page.wait_for_function("!document.querySelector('[data-chart=lag]').classList.contains('missing')")
+            assert told(page, "hits")[1:] == ("over the last hour", True)
+            assert re.fullmatch(r"\d+ ms|[\d.]+ s", told(page, "lag")[0])
+        finally:
+            prometheus.close()
+        assert wrong == []
+        page.context.close()
 
 
 def test_text_of_others_stays_text_and_the_policy_lets_nothing_else_in(browser: Any) -> None:

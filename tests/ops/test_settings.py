@@ -328,8 +328,8 @@ IN_THE_COMMANDS = {"broker_port", "log_level", "log_format"}
 """tests/ops/test_cli.py runs the commands with them."""
 
 
-IN_THE_FEED = {"feed_port", "feed_store"}
-"""tests/ops/test_feed.py."""
+IN_THE_FEED = {"feed_port", "feed_store", "feed_prometheus", "feed_prometheus_labels"}
+"""tests/ops/test_feed.py and test_page.py."""
 
 IN_THE_DELIVERY = {"delivery", "transaction_timeout_s"}
 """tests/ops/test_delivery.py."""
