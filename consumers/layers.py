@@ -114,9 +114,12 @@ class LayersRole:
         for record in records:
             try:
                 if record.value is not None:
-                    rows, vector = self._taught(decode(record.value, ProfileRecord))
+                    profile = decode(record.value, ProfileRecord)
+                    rows, vector = self._taught(profile)
                     clicked.append(rows)
                     vectors.append(vector)
+                    if 0 not in profile.damped:  # who clicks too fast would pass for a crowd that comes and goes
+                        self._learner.refreshed(profile.layer_before, profile.layer)
             except Exception as error:
                 self._diversion.divert(record, error)
             else:
@@ -173,7 +176,7 @@ class LayersRole:
 
     def _report(self) -> None:
         stats = self._learner.stats()
-        self._metrics.layer_sizes(stats["sizes"])
+        self._metrics.of_layers(stats["sizes"], stats["churn"], stats["since_ms"])
         self._metrics.layer_error.labels("fine").set(stats["error"])
         for name, metric in (("drifts", self._metrics.layer_drifts), ("revived", self._metrics.layer_reseeds)):
             metric.inc(stats[name] - self._counted.get(name, stats[name]))

@@ -58,6 +58,7 @@ class Made(NamedTuple):
     encoded: bool
     """Whether BERT has read all that is in it."""
     layer_before: str
+    """His layer in the record that was published before."""
     published: bytes | None
     """His record as it was published before."""
     trace: Trace | None
@@ -92,13 +93,12 @@ class ListMaker:
         """
         recommender = self._recommender
         profiles = [one.shard.profile(one.user_id) for one in ready]
-        before = [profile.layer for profile in profiles]
         recommender.follow()
         self._set_vectors(ready, profiles)
         lists = recommender.recommend(profiles, now_ms, self._length)
         return [
-            self._write(one, profile, ranked, layer, now_ms)
-            for one, profile, ranked, layer in zip(ready, profiles, lists, before, strict=True)
+            self._write(one, profile, ranked, now_ms)
+            for one, profile, ranked in zip(ready, profiles, lists, strict=True)
         ]
 
     def settle(self, made: Made) -> Owed | None:
@@ -106,6 +106,7 @@ class ListMaker:
         shard, user_id = made.ready.shard, made.ready.user_id
         if made.record is not None:
             made.profile.fresh = 0
+            made.profile.layer_before = made.profile.layer
             shard.stored(user_id, made.record)
         return shard.owed.pop(user_id, None)
 
@@ -120,7 +121,7 @@ class ListMaker:
             if not one.same:
                 profile.vector = vector if vector.any() else None
 
-    def _write(self, one: Ready, profile: Profile, ranked: RankedList, layer_before: str, now_ms: int) -> Made:
+    def _write(self, one: Ready, profile: Profile, ranked: RankedList, now_ms: int) -> Made:
         layers, owed, partition = self._recommender.layers, one.owed, one.shard.partition
         # a user of whose items none is encoded has nothing that BERT could read
         encoded = profile.encoded >= profile.applied and (one.same or one.vector is not None)
@@ -146,4 +147,5 @@ class ListMaker:
             record = profile.record(self._recommender.items, now_ms)
             messages.append(Message(self._topics.profiles, key, record, partition))
         published = one.shard.published(one.user_id)
-        return Made(one, profile, tuple(messages), record, tuple(ranked.rows), encoded, layer_before, published, trace)
+        rows, before = tuple(ranked.rows), profile.layer_before
+        return Made(one, profile, tuple(messages), record, rows, encoded, before, published, trace)

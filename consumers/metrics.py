@@ -11,6 +11,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
+from models.layer_lives import Churn
+
 FRESHNESS_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 PROCESSING_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 TOKEN_BUCKETS: Final = tuple(float(2**power) for power in range(5, 17))
@@ -185,6 +187,15 @@ class Metrics:
 
         # layers
         self.layer_size = gauge("layer_size_ratio", "Share of the recent activity in a layer.", "layer")
+        self.layer_joined = gauge(
+            "layer_joined_ratio",
+            "Of the users refreshed lately who were in a layer or are now, the share that came from another one.",
+            "layer",
+        )
+        self.layer_left = gauge("layer_left_ratio", "The share of them that went to another one.", "layer")
+        self.layer_since = gauge(
+            "layer_since_timestamp_seconds", "When a layer began, or began anew with another centre.", "layer"
+        )
         self.layer_updates = counter("layer_updates_total", "Vectors learned from.")
         self.layer_changes = counter(
             "layer_changes_total", "Users whose layer changed; level: coarse or fine.", "level"
@@ -292,8 +303,14 @@ class Metrics:
             if labels in metric._metrics:
                 metric.remove(*labels)
 
-    def layer_sizes(self, sizes: Mapping[str, float]) -> None:
-        """Replace the layers' shares (at most a few dozen layers)."""
-        self.layer_size.clear()
+    def of_layers(self, sizes: Mapping[str, float], churn: Mapping[str, Churn], since_ms: Mapping[str, int]) -> None:
+        """Replace what is told of single layers (at most a few dozen)."""
+        for metric in (self.layer_size, self.layer_joined, self.layer_left, self.layer_since):
+            metric.clear()
         for layer, share in sizes.items():
             self.layer_size.labels(layer).set(share)
+        for layer, (joined, left) in churn.items():
+            self.layer_joined.labels(layer).set(joined)
+            self.layer_left.labels(layer).set(left)
+        for layer, ms in since_ms.items():
+            self.layer_since.labels(layer).set(ms / 1000)

@@ -366,7 +366,7 @@ class Updater:
         if owed is not None:
             self._teaching.add(owed.questions)
         old, new = made.layer_before, made.profile.layer
-        if old and new and old != new:
+        if made.record is not None and old and new and old != new:
             self._metrics.layer_changes.labels("fine").inc()
             if old.partition(".")[0] != new.partition(".")[0]:
                 self._metrics.layer_changes.labels("coarse").inc()

@@ -48,6 +48,8 @@ def layer_record(learner: LayerLearner, group: int) -> LayerInfo:
     rows, counts = rows[order], counts[:, order]
     ids = learner.items.ids
     name = _name(learner, group, rows, counts[-1])
+    lives = learner.lives
+    churn = lives.churn(group)
     return LayerInfo(
         id=learner.ids[group],
         label=name.label,
@@ -61,6 +63,10 @@ def layer_record(learner: LayerLearner, group: int) -> LayerInfo:
         half_lives=s.half_lives,
         medoids=name.medoids,
         titles=tuple(learner.items.titles[row] for row in rows[:_TITLES].tolist()),
+        since_ms=lives.since_ms[group],
+        updates=int(lives.updates[group]),
+        joined=churn.joined if churn else None,
+        left=churn.left if churn else None,
     )
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from models.errors import ConfigurationError, InvalidEvent
 from models.layer_drift import DriftAlarm
+from models.layer_lives import LayerLives
 from models.popularity import DecayedCounts
 from models.records import LayerState
 
@@ -63,6 +64,10 @@ def save(learner: LayerLearner) -> LayerState:
         counts=counts.counts[entries].astype("<f4").tobytes(),
         totals=counts.totals.astype("<f8").tobytes(),
         landmarks=tuple(counts.landmarks.tolist()),
+        since_ms=tuple(learner.lives.since_ms),
+        updates=tuple(learner.lives.updates.tolist()),
+        flows=np.array(learner.lives.flows).astype("<f8").tobytes(),
+        flow_weight=learner.lives.weight,
     )
 
 
@@ -102,6 +107,7 @@ def _load(learner: LayerLearner, record: LayerState) -> None:
     counts.totals = np.frombuffer(record.totals, "<f8").reshape(len(s.half_lives), learner.groups).copy()
     counts.landmarks = np.array(record.landmarks, np.int64)
     counts.reindex()
+    lives = _lives(learner, record)
     basis = np.frombuffer(record.basis, "<f4").reshape(-1, d).copy()
     r = len(basis)
     tree = learner.new_tree(r) if r else None
@@ -111,7 +117,7 @@ def _load(learner: LayerLearner, record: LayerState) -> None:
         tree.inertia, tree.inertia_fine = (np.frombuffer(b, "<f8").copy() for b in record.inertia)
         tree.place_rivers()
         tree.boost(s.drift_factor if record.boosted else 1.0)
-    learner.counts, learner.tree = counts, tree
+    learner.counts, learner.tree, learner.lives = counts, tree, lives
     learner.clicks, learner.blocks, learner.refused = record.clicks, record.blocks, record.refused
     learner.counters = dict(record.counters)
     learner.space.basis = basis
@@ -127,6 +133,21 @@ def _load(learner: LayerLearner, record: LayerState) -> None:
     clicks = [tuple((int(rows[i]), at) for i, at in fresh) for fresh in record.waiting_clicks]
     split = len(clicks) - len(learner.waiting)
     learner.seed_clicks, learner.waiting_clicks = clicks[:split], clicks[split:]
+
+
+def _lives(learner: LayerLearner, record: LayerState) -> LayerLives:
+    """The layers' lives; of a state from before they were kept nothing is known."""
+    lives = LayerLives(learner.ids)
+    if not record.flows:
+        lives.since_ms = [0] * learner.groups
+        return lives
+    if not len(record.since_ms) == len(record.updates) == learner.groups:
+        raise ValueError("not one life a layer")
+    lives.since_ms = list(record.since_ms)
+    lives.updates = np.array(record.updates, np.int64)
+    lives.flows = np.frombuffer(record.flows, "<f8").reshape(3, learner.groups).tolist()
+    lives.weight = record.flow_weight
+    return lives
 
 
 def _entries(counts: DecayedCounts) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ from models.centres import distances
 from models.items import ItemStore
 from models.layer_drift import DriftAlarm
 from models.layer_labels import LayerNames
+from models.layer_lives import LayerLives
 from models.layer_membership import Membership, soft
 from models.layer_records import layer_record, size, tree_record
 from models.layer_settings import LayerSettings
@@ -51,6 +52,8 @@ class LayerLearner:
         Blocks learned: the version of the layers.
     tree
         The centres; None before the seeding.
+    lives
+        Since when each layer is what it is, and who comes and goes.
     """
 
     def __init__(self, items: ItemStore, model: str = "", settings: LayerSettings | None = None) -> None:
@@ -70,6 +73,7 @@ class LayerLearner:
         self.counts = self.new_counts()
         self.epochs = np.zeros(s.width, np.int64)
         self.epochs_fine = np.zeros(self.leaves, np.int64)
+        self.lives = LayerLives(self.ids)
         self.recent: NDArray[np.float32] = np.empty((0, 0), np.float32)
         self.mean: NDArray[np.float64] = np.empty(0)
         self.variance = self.spread = 0.0
@@ -117,6 +121,11 @@ class LayerLearner:
             del self.waiting_clicks[:block]
         self.waiting = waiting[len(waiting) // block * block :]
 
+    def refreshed(self, before: str, after: str) -> None:
+        """A user's list was refreshed; see :meth:`~models.layer_lives.LayerLives.refreshed`."""
+        if self.tree is not None:
+            self._dirty.update(self.lives.refreshed(before, after))
+
     def follow_catalogue(self) -> bool:
         """Derive the basis again if enough of the catalogue changed, and carry everything over; True if it was.
 
@@ -158,6 +167,7 @@ class LayerLearner:
         z = self.space.project(vectors)
         leaves, squared = self.tree.learn(z)
         self._count(soft(squared, leaves, self.spread), clicked)
+        self._learned(leaves)
         self.recent = np.concatenate([self.recent, z])[-16 * s.block :]
         self._measure(self.tree, z, float(squared[np.arange(len(z)), leaves].mean()))
         if stage < len(s.seed_at) and len(self.seeds) >= s.seed_at[stage]:
@@ -184,6 +194,8 @@ class LayerLearner:
         self.spread = float(squared[np.arange(len(z)), leaves].mean())
         self._count(soft(squared, leaves, self.spread), self.seed_clicks[-len(z) :])
         self.seed_clicks = []
+        self.lives.begin(range(1, self.groups))
+        self._learned(leaves)
         self._tree_dirty = True
         self._seeded()
 
@@ -228,6 +240,11 @@ class LayerLearner:
         )
         self._dirty.update(np.unique(groups).tolist())
 
+    def _learned(self, leaves: NDArray[np.intp]) -> None:
+        s = self.settings
+        fine = np.bincount(leaves, minlength=self.leaves)
+        self.lives.updates += np.concatenate([[len(leaves)], fine.reshape(s.width, -1).sum(axis=1), fine])
+
     def _measure(self, tree: Tree, z: NDArray[np.float32], error: float) -> None:
         """Follow mean, variance and error; on drift take longer steps for a while."""
         s = self.settings
@@ -254,12 +271,14 @@ class LayerLearner:
         for group in groups:
             self.counts.clear(group)
             self.names.forget(group)
+        self.lives.begin(groups)
         self.counters["revived"] += len(groups)
         self._dirty.update(groups)
 
     def snapshot(self, now_ms: int, dirty_only: bool = True) -> tuple[LayerTree | None, list[LayerInfo]]:
         """What readers need: the tree (None when nothing moved) and the layers (those with news)."""
         groups = sorted(self._dirty) if dirty_only else range(self.groups if self.tree else 1)
+        self.lives.tell(now_ms)
         infos = [layer_record(self, group) for group in groups]
         tree = tree_record(self, self.tree, now_ms) if self.tree and (self._tree_dirty or not dirty_only) else None
         self._dirty.clear()
@@ -268,7 +287,7 @@ class LayerLearner:
 
     def stats(self) -> dict[str, Any]:
         """Counts and sizes for metrics."""
-        tree = self.tree
+        layers = range(1, self.groups if self.tree else 1)
         return {
             "clicks": self.clicks,
             "blocks": self.blocks,
@@ -276,7 +295,9 @@ class LayerLearner:
             **self.counters,
             "boosted": bool(self.boosted),
             "error": self.spread / max(self.variance, 1e-12),
-            "sizes": {} if tree is None else {self.ids[g]: size(self, g) for g in range(1, self.groups)},
+            "sizes": {self.ids[g]: size(self, g) for g in layers},
+            "churn": {self.ids[g]: churn for g in layers if (churn := self.lives.churn(g))},
+            "since_ms": {self.ids[g]: since for g in layers if (since := self.lives.since_ms[g]) > 0},
         }
 
     def state(self) -> bytes:

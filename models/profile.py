@@ -55,6 +55,8 @@ class Profile:
         See :mod:`models.pace`; the clicks that teach nothing, each by its number among all of the user's clicks.
     vector
         float32 [dimension], unit length, or None before the first known item.
+    layer_before
+        The layer in the last published record.
     """
 
     user_id: str
@@ -70,6 +72,7 @@ class Profile:
     seen: dict[int, tuple[int, str]] = field(default_factory=dict)
     vector: NDArray[np.float32] | None = None
     layer: str = ""
+    layer_before: str = ""
     erased: int = 0
     paced: int = 0
     damped: list[int] = field(default_factory=list)
@@ -137,7 +140,7 @@ class Profile:
             # seen within the very second of the erasure, but after it: the clicks know it to the millisecond
             self.seen.setdefault(items.hash_of(name), (ts // 1000, event))
         self.clicks = len(kept)
-        self.encoded, self.vector, self.layer = -1, None, ""
+        self.encoded, self.vector, self.layer, self.layer_before = -1, None, "", ""
         self.erased, self.paced, self.damped = until, 0, []
         return bool(self.rows or self.seen)
 
@@ -173,6 +176,7 @@ class Profile:
                 erased_ms=self.erased,
                 paced_ms=self.paced,
                 damped=tuple([self.clicks - number for number in self.damped]),
+                layer_before=self.layer_before,
             )
         )
 
@@ -200,6 +204,7 @@ class Profile:
             },
             vector=vector if len(vector) == items.dimension else None,
             layer=record.layer,
+            layer_before=record.layer,
             erased=record.erased_ms,
             paced=record.paced_ms,
             damped=[record.clicks - back for back in record.damped],

@@ -63,6 +63,8 @@ class ProfileRecord(Struct, frozen=True, array_like=True, kw_only=True):
     """When the next click of one who clicks at the highest rate that teaches would be due; see ``models/pace.py``."""
     damped: tuple[int, ...] = ()
     """Entries of ``history`` that teach nothing, counted from its end (0 is the newest): too many came in a minute."""
+    layer_before: str = ""
+    """``layer`` in the record before this one; empty: the user was in none, or nothing is known."""
 
     @property
     def last_ms(self) -> int:
@@ -154,6 +156,15 @@ class LayerInfo(Struct, frozen=True, kw_only=True):
     """Of the top items those nearest to the centre: what the layer looks like."""
     titles: tuple[str, ...] = ()
     """Titles of the first few of ``items``, for people."""
+    since_ms: int = 0
+    """When the layer began, or began anew with another centre, ms since the epoch; 0: not known."""
+    updates: int = 0
+    """Vectors that moved its centre since; meaningless where ``since_ms`` is 0."""
+    joined: float | None = None
+    """Of the users refreshed lately who were in this layer or are now, the share that came from another one, 0 … 1;
+    new users count nowhere. None: not known. A reseeded layer has its users from others."""
+    left: float | None = None
+    """In the same way, the share that went to another one."""
 
 
 class LayerState(Struct, frozen=True, kw_only=True):
@@ -216,6 +227,12 @@ class LayerState(Struct, frozen=True, kw_only=True):
     totals: bytes
     """float64 [half-lives, groups]."""
     landmarks: tuple[int, ...]
+    # the lives of the layers; a state from before they were kept has none
+    since_ms: tuple[int, ...] = ()
+    updates: tuple[int, ...] = ()
+    flows: bytes = b""
+    """float64 [3, groups]: who stayed, joined, left."""
+    flow_weight: float = 1.0
 
 
 class Checkpoint(Struct, frozen=True, array_like=True):

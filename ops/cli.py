@@ -8,6 +8,7 @@ import math
 import signal
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -300,7 +301,7 @@ def layers(
         plot_layers(reachable(effective), effective.topics, plot)
         console.print(f"the map is in {plot}", highlight=False, markup=False)
         return
-    console.print(reading.layer_tree(reading.layers(reachable(effective), effective.topics)))
+    console.print(reading.layer_tree(reading.layers(reachable(effective), effective.topics), time.time()))
 
 
 @app.command()

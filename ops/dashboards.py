@@ -133,6 +133,11 @@ QUALITY: Final[dict[str, list[Chart]]] = {
             {"{{layer}}": 'topk(10, max by (layer) (strata_layer_size_ratio{layer=~".*[.].*"}))'}, "percentunit", 12,
         ),
         Chart("Churn", "Users who change their layer, of those whose list is refreshed.", {"{{level}}": "strata:layer_churn:ratio15m"}, "percentunit"),
+        Chart(
+            "Busiest coarse layers", "Of the users refreshed in a layer, those who came from another one or went there.",
+            {"{{layer}}": 'max by (layer) (strata_layer_joined_ratio{layer!~".*[.].*"} + strata_layer_left_ratio{layer!~".*[.].*"})'},
+            "percentunit",
+        ),
         Chart("Distance to the centre", "Mean squared, in the interaction space.", {"{{level}}": "max by (level) (strata_layer_quantisation_error)"}),
         Chart("Learned", "Vectors learned from.", {"vectors": _per_second("layer_updates")}, "reqps"),
         Chart(
@@ -141,9 +146,8 @@ QUALITY: Final[dict[str, list[Chart]]] = {
                 "drifts": "sum(increase(strata_layer_drifts_total[$__rate_interval]))",
                 "revived": "sum(increase(strata_layer_reseeds_total[$__rate_interval]))",
             },
-            width=12,
         ),
-        Chart("Neighbours", "Rows of co-clicked items published.", {"rows": _per_second("neighbours_published")}, "reqps", 12),
+        Chart("Neighbours", "Rows of co-clicked items published.", {"rows": _per_second("neighbours_published")}, "reqps"),
     ],
     "Catalogue": [
         Chart("Items", "Items worked on, by what became of them.", {"{{outcome}}": _per_second("catalogue_items", "outcome")}, "reqps", 24),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 import msgspec
 from kafka.partitioner.default import murmur2
@@ -193,12 +194,35 @@ def source(made: Recommendation) -> Text:
     return Text(f"made {at} after the click {click}; {how}", style="dim")
 
 
-def layer_tree(infos: Sequence[LayerInfo]) -> Tree:
-    """The layers as a tree for the terminal, each with label, share of the activity, and its top items."""
-    tree, branches = Tree("interest layers", guide_style="dim"), dict[str, Tree]()
+def ago(seconds: float) -> str:
+    """How long ago, in the largest unit that says something."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length or (unit == "min" and seconds >= length):
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+_LEGEND: Final = (
+    "interest layers: share of the activity; of the users refreshed in it, who came (+) and went (-); age; top items"
+)
+
+
+def layer_tree(infos: Sequence[LayerInfo], now: float) -> Tree:
+    """The layers as a tree for the terminal, each with its label, its figures and its top items.
+
+    Parameters
+    ----------
+    now
+        s since the epoch: ages are counted up to here.
+    """
+    tree, branches = Tree(_LEGEND, guide_style="dim"), dict[str, Tree]()
     for info in infos:
         line = Text(f"{info.id} ", style="bold").append(clean(info.label), style="not bold green")
         line.append(f"  {info.size:.1%}", style="not bold cyan")
+        if info.joined is not None and info.left is not None:
+            line.append(f"  +{info.joined:.1%} -{info.left:.1%}", style="not bold yellow")
+        if info.since_ms:
+            line.append(f"  {ago(now - info.since_ms / 1000)}", style="not bold")
         line.append(f"  {' · '.join(map(clean, info.titles))}", style="not bold dim")
         parent = branches.get(info.id.rpartition(".")[0] or "root", tree)
         branches[info.id] = parent.add(line)

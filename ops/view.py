@@ -20,7 +20,7 @@ from models.events import Click, decode_click
 from models.records import LayerInfo, Recommendation, decode
 from ops.demo_stream import Stream
 from ops.process import Process
-from ops.reading import clean, list_table, read_list, where
+from ops.reading import ago, clean, list_table, read_list, where
 from producers.connection import Connection
 
 _WINDOW_S: Final = 10.0  # rates and quantiles are of the last so many seconds
@@ -309,11 +309,3 @@ def quantiles(seconds: Sequence[float]) -> str:
         return "–"
     p50, p99 = np.quantile(seconds, (0.5, 0.99)) * 1000
     return f"{p50:,.0f} / {p99:,.0f} ms"
-
-
-def ago(seconds: float) -> str:
-    """How long ago, in the largest unit that says something."""
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length or (unit == "min" and seconds >= length):
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(0.0, seconds):.0f} s"

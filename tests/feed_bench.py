@@ -101,7 +101,7 @@ class FeedBench:
         info = LayerInfo(
             id="root", label="everybody", size=1, epoch=0, items=ids,
             counts=np.repeat(counts[:, None], 2, axis=1).tobytes(), totals=(99.0, 99.0), half_lives=(300.0, 50_000.0),
-            titles=ids[:3],
+            titles=ids[:3], since_ms=1_000, joined=0.25,
         )  # fmt: skip
         self.fed.append(self.topics.layers, "layer/root", encode(info), at=777)
 

@@ -16,6 +16,12 @@ class Layer(Struct, frozen=True):
     """Its top items."""
     titles: tuple[str, ...]
     """Titles of the first of them."""
+    since_ms: int
+    """When it began, or began anew with another centre, ms since the epoch; 0: not known."""
+    joined: float | None
+    """Of the users refreshed lately who were in it or are now, the share that came from another layer, 0 … 1."""
+    left: float | None
+    """The share of them that went to another one."""
 
 
 class Layers(Struct, frozen=True):

@@ -264,7 +264,7 @@ class FeedApp:
         layers = sorted(infos.values(), key=lambda i: [] if i.id == "root" else [int(n) for n in i.id.split(".")])
         found = Layers(
             tree.version if tree else 0,
-            tuple(Layer(i.id, i.label, i.size, i.items[:20], i.titles) for i in layers),
+            tuple(Layer(i.id, i.label, i.size, i.items[:20], i.titles, i.since_ms, i.joined, i.left) for i in layers),
         )
         return Response(msgspec.json.encode(found), media_type=JSON)
 

@@ -100,7 +100,12 @@ class Watch:
         for number, place in enumerate(self._map.coarse.tolist()):
             info = self._shelf.layers.get(str(number))
             if info is not None:
-                layers.append({"id": info.id, "label": info.label, "size": info.size, "x": place[0], "y": place[1]})
+                layers.append(
+                    {
+                        "id": info.id, "label": info.label, "size": info.size, "x": place[0], "y": place[1],
+                        "since": info.since_ms, "joined": info.joined, "left": info.left,
+                    }
+                )  # fmt: skip
         found = {
             "at": int(self._wall() * 1000),
             "named": self._named,

@@ -169,8 +169,14 @@ function draw(seen) {
   $("layers").replaceChildren(...[...seen.layers].sort((a, b) => b.size - a.size).map((layer) => {
     const line = element("li");
     line.append(element("span", `${layer.id}  ${layer.label}`), element("span", `${Math.round(100 * layer.size)} %`, "when"));
+    const moved = layer.joined === null ? "" : `of its users ${percent(layer.joined)} came lately, ${percent(layer.left)} went; `;
+    if (layer.since) line.title = `${moved}began ${ago(layer.since)}`;
     return line;
   }));
+}
+
+function percent(share) {
+  return `${(100 * share).toFixed(1)} %`;
 }
 
 function charts() {

@@ -184,6 +184,9 @@ def test_users_are_found_by_their_own_id_where_they_are_stored_under_pseudonyms(
 def test_layers_and_similar_items(ask: Client) -> None:
     status, _, answer = ask("/layers")
     assert (status, [layer["id"] for layer in answer["layers"]]) == (200, ["root"])
+    assert {name: answer["layers"][0][name] for name in ("since_ms", "joined", "left")} == {
+        "since_ms": 1_000, "joined": 0.25, "left": None,
+    }  # fmt: skip
     status, _, answer = ask("/items/rope-0/similar?limit=3")
     assert status == 200
     assert len(answer["items"]) == 3

@@ -42,7 +42,7 @@ def stream(names: Topics) -> Topic:
     return topics
 
 
-def profile(vector: bytes, *items: str, fresh: int = 1) -> bytes:
+def profile(vector: bytes, *items: str, fresh: int = 1, layer: str = "", before: str = "") -> bytes:
     return encode(
         ProfileRecord(
             applied=0,
@@ -53,8 +53,9 @@ def profile(vector: bytes, *items: str, fresh: int = 1) -> bytes:
             seen=b"",
             events=(),
             vector=vector,
-            layer="",
+            layer=layer,
             updated_ms=0,
+            layer_before=before,
         )
     )
 
@@ -123,6 +124,8 @@ def test_killed_and_restarted_it_ends_as_if_it_had_never_stopped(
     assert life.learner.clicks == 2 * (40 + 70 + 50)
     life.read(300 - 160)
     assert life.learner.clicks == never_stopped.learner.clicks == 600
+    for each in (life, never_stopped):
+        each.publish()  # says when layers began
     assert life.learner.state() == never_stopped.learner.state()
 
 
@@ -171,3 +174,40 @@ def test_a_user_who_clicks_too_fast_moves_no_layer(
         life.role.submit([Record(names.profiles, 0, 0, 0, b"u", record)])
     i1, i2 = (life.learner.items.row(item) for item in ("i1", "i2"))
     assert seen == [(True, [[i1, i2]]), (True, [[i2]]), (False, [[i1]]), (False, [[]])]
+
+
+def test_who_changes_his_layer_is_seen_by_readers_and_in_the_metrics_also_after_a_kill(
+    stream: Topic, names: Topics, diversion: Diversion, metrics: Metrics
+) -> None:
+    life = Life(stream, names, diversion, metrics)
+    life.read(100)
+    life.publish()
+    vector = half(unit(1, D, seed=9)[0])
+    moved = profile(vector, layer="1.2", before="0.1")
+    too_fast = encode(msgspec.structs.replace(decode(moved, ProfileRecord), damped=(0,)))
+    came = profile(vector, "i1", layer="1.2")  # a new user
+    for number, value in enumerate((moved, profile(vector, layer="1.2", before="1.2"), too_fast, came)):
+        life.role.submit([Record(names.profiles, 0, 100 + number, 0, b"u", value)])
+
+    def told(messages: list[Record]) -> dict[str, LayerInfo]:
+        infos = [decode(r.value, LayerInfo) for r in messages if (r.key or b"").startswith(b"layer/")]
+        return {info.id: info for info in infos}
+
+    layers = told(life.publish(4))
+    assert (layers["0.1"].joined, layers["0.1"].left) == (layers["0"].joined, layers["0"].left) == (0, 1)
+    assert layers["1.2"].joined == layers["1"].joined == pytest.approx(1 / 2, abs=1e-3)
+    assert layers["1.2"].since_ms == layers["root"].since_ms > 0
+
+    def value(name: str, layer: str) -> float | None:
+        return metrics.registry.get_sample_value(f"strata_layer_{name}", {"layer": layer})
+
+    assert value("joined_ratio", "1.2") == layers["1.2"].joined
+    assert value("left_ratio", "0.1") == 1
+    assert value("joined_ratio", "2.2") is None
+    assert value("since_timestamp_seconds", "1.2") == layers["1.2"].since_ms / 1000
+
+    again = Life(stream, names, diversion, metrics)
+    again.role.submit([Record(names.profiles, 0, 104, 0, b"u", moved)])
+    later = told(again.publish())
+    assert later["1.2"].joined == pytest.approx(2 / 3, abs=1e-3)
+    assert later["1.2"].since_ms == layers["1.2"].since_ms

@@ -7,6 +7,7 @@ from prometheus_client import generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
 from consumers.metrics import Metrics
+from models.layer_lives import Churn
 
 UNITS = (
     "seconds",
@@ -96,7 +97,10 @@ def test_lag_has_seconds_only_while_there_is_lag(metrics: Metrics) -> None:
 
 
 def test_it_can_be_scraped(metrics: Metrics) -> None:
-    metrics.layer_sizes({"3.5": 0.25})
+    metrics.of_layers({"3.5": 0.25}, {"3.5": Churn(0.02, 0.01)}, {"3.5": 1_500})
     text = generate_latest(metrics.registry).decode()
     assert 'strata_layer_size_ratio{layer="3.5"} 0.25' in text
+    assert 'strata_layer_joined_ratio{layer="3.5"} 0.02' in text
+    assert 'strata_layer_left_ratio{layer="3.5"} 0.01' in text
+    assert 'strata_layer_since_timestamp_seconds{layer="3.5"} 1.5' in text
     assert 'strata_build_info{version="0"} 1.0' in text

@@ -73,6 +73,8 @@ def test_bytes_that_are_no_state_are_refused_and_change_nothing(store: ItemStore
         encode(msgspec.structs.replace(record, items=record.items[:2])),
         encode(msgspec.structs.replace(record, count_sizes=(10**6, *record.count_sizes[1:]))),
         encode(msgspec.structs.replace(record, centres=(record.centres[0], record.centres[1][:-8]))),
+        encode(msgspec.structs.replace(record, flows=record.flows[:-8])),
+        encode(msgspec.structs.replace(record, updates=record.updates[:-1])),
     ):
         with pytest.raises(InvalidEvent):
             learner.restore(bad)
@@ -260,3 +262,75 @@ def test_records_survive_the_wire(store: ItemStore) -> None:
     assert tree is not None
     assert decode(encode(tree), LayerTree) == tree
     assert [decode(encode(info), LayerInfo) for info in layers] == layers
+    fields = msgspec.msgpack.decode(encode(layers[1]))
+    for name in ("since_ms", "updates", "joined", "left"):  # of an older version
+        del fields[name]
+    old = decode(msgspec.msgpack.encode(fields), LayerInfo)
+    assert (old.label, old.since_ms, old.joined) == (layers[1].label, 0, None)
+
+
+def test_a_layer_knows_since_when_it_is_what_it_is_and_how_much_it_learned(store: ItemStore) -> None:
+    learner = learned(store, 2_000)
+    before = {info.id: info for info in learner.snapshot(1_000, dirty_only=False)[1]}
+    assert {info.since_ms for info in before.values()} == {1_000}
+    assert before["root"].updates == 2_000 // 64 * 64
+    assert learner.tree is not None
+    learner.tree.fine[5] = 50.0
+    learner.tree.place_rivers()
+    learner.tree.size_fine[5] = 0
+    learner.refreshed("1.1", "0.5")
+    vectors, clicked = stream(store, 8 * 64, seed=6)
+    learner.learn(vectors, clicked)
+    after = {info.id: info for info in learner.snapshot(9_000, dirty_only=False)[1]}
+    began = {i for i in after if after[i].epoch > before[i].epoch}
+    assert "0.5" in began
+    assert {i for i in after if after[i].since_ms == 9_000} == began
+    assert after["0.5"].updates < 8 * 64
+    assert (after["0.5"].joined, after["0.5"].left) == (None, None), "who came, came to another layer"
+    assert after["0"].updates > before["0"].updates
+
+
+def test_every_vector_that_is_learned_is_learned_by_one_layer_of_each_level(store: ItemStore) -> None:
+    infos = learned(store, 7 * 64).snapshot(1, dirty_only=False)[1]  # up to the first look for dead centres
+    for level in (infos[:1], [i for i in infos if i.id.isdigit()], [i for i in infos if "." in i.id]):
+        assert sum(info.updates for info in level) == 7 * 64
+    for coarse in (i for i in infos if i.id.isdigit()):
+        assert coarse.updates == sum(i.updates for i in infos if i.id.startswith(f"{coarse.id}."))
+
+
+def test_who_comes_and_goes_is_published_with_both_layers(store: ItemStore) -> None:
+    learner = LayerLearner(store, "m", QUICK)
+    learner.refreshed("2.3", "4.5")  # of a tree that this learner, which learns anew, does not have
+    assert [info.id for info in learner.snapshot(1)[1]] == []
+    learner = learned(store, 24 * 64)
+    learner.snapshot(1)
+    learner.refreshed("2.3", "4.5")
+    learner.refreshed("4.5", "4.5")
+    layers = {info.id: (info.joined, info.left) for info in learner.snapshot(2)[1]}
+    assert layers.keys() == {"2", "4", "2.3", "4.5"}
+    assert layers["2"] == layers["2.3"] == (0, 1)
+    assert layers["4"] == layers["4.5"] == pytest.approx((0.5, 0), abs=1e-4)
+
+
+def test_lives_go_on_after_a_restart_and_of_an_older_state_nothing_is_known(store: ItemStore) -> None:
+    learner = learned(store, 700)
+    learner.snapshot(1_000)
+    for before in ("2.3", "4.5", "4.5"):
+        learner.refreshed(before, "4.5")
+    state = learner.state()
+    restored = LayerLearner(store, "m", QUICK)
+    restored.restore(state)
+    assert restored.state() == state
+    told, retold = ({i.id: i for i in each.snapshot(2_000, dirty_only=False)[1]} for each in (learner, restored))
+    for layer in ("root", "4", "4.5"):
+        assert retold[layer] == told[layer]
+    assert retold["4.5"].since_ms == 1_000
+    assert retold["4.5"].joined == pytest.approx(1 / 3, abs=1e-4)
+
+    fields = msgspec.msgpack.decode(state)
+    for name in ("since_ms", "updates", "flows", "flow_weight"):
+        del fields[name]
+    restored.restore(msgspec.msgpack.encode(fields))
+    (info,) = (i for i in restored.snapshot(3_000, dirty_only=False)[1] if i.id == "4.5")
+    assert (info.since_ms, info.joined, info.left) == (0, None, None), "it is not as young as the upgrade"
+    assert restored.clicks == learner.clicks

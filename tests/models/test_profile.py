@@ -83,6 +83,8 @@ def test_a_restored_profile_is_the_profile(stream: list[Click]) -> None:
     other = ItemStore(4)
     other.row("h")  # rows are a process's own: the record speaks of ids
     restored = Profile.restore("u", decode(profile.record(items, 7), ProfileRecord), other)
+    assert (profile.layer_before, restored.layer_before) == ("", "3.5"), "that record is the one before the next"
+    profile.layer_before = "3.5"
     assert restored.record(other, 7) == profile.record(items, 7)
     for offset, one in enumerate(stream):
         assert not restored.apply(one, offset, other)

@@ -16,8 +16,9 @@ from bookshop import BOOKS, alive, descendants, wait_for
 from models.events import Click
 from ops.demo import suited
 from ops.demo_stream import PAST_MS, side_by_side, stream
+from ops.reading import ago
 from ops.settings import PREFIX, Settings
-from ops.view import ago, quantiles
+from ops.view import quantiles
 from producers.dataset import write
 
 ROOT = Path(__file__).parent.parent.parent

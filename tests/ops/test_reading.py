@@ -54,10 +54,21 @@ def test_layers_stand_in_the_order_of_their_numbers() -> None:
     assert [i.id for i in in_order(map(info, ids))] == ["root", "0", "2", "2.2", "2.11", "10"]
     console = Console(width=80)
     with console.capture() as shown:
-        console.print(layer_tree(in_order(map(info, ids))))
+        console.print(layer_tree(in_order(map(info, ids)), 0))
+    lines = [line for line in shown.get().splitlines() if "label " in line]
+    assert [line.split("label ")[1].split()[0] for line in lines] == ["root", "0", "2", "2.2", "2.11", "10"]
+    assert lines[3].index("2.2") > lines[2].index("2"), "a fine layer stands under its coarse one"
+
+
+def test_a_layer_says_who_comes_and_goes_and_for_how_long_it_is_what_it_is() -> None:
+    young = msgspec.structs.replace(info("3.5"), joined=0.225, left=0.019, since_ms=1_000_000, titles=("Tent", "Lamp"))
+    console = Console(width=120)
+    with console.capture() as shown:
+        console.print(layer_tree([young, info("3.6")], 1_000 + 12 * 60))
     lines = shown.get().splitlines()
-    assert [line.split("label ")[1].split()[0] for line in lines[1:]] == ["root", "0", "2", "2.2", "2.11", "10"]
-    assert lines[4].index("2.2") > lines[3].index("2"), "a fine layer stands under its coarse one"
+    assert lines[-2].endswith("3.5 label 3.5  50.0%  +22.5% -1.9%  12 min  Tent · Lamp")
+    assert lines[-1].rstrip().endswith("3.6 label 3.6  50.0%"), "of a record from before they were kept nothing is said"
+    assert all(word in lines[0] for word in ("came (+)", "went (-)", "age"))
 
 
 def test_what_others_wrote_cannot_command_the_terminal() -> None:
