@@ -6,18 +6,22 @@ helps to predict itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
+
+import numpy as np
 
 from consumers.metrics import Metrics
 from consumers.shard import Shard
 from models.events import Click
+from models.fatigue import KEEP_S
 from models.profile import Profile
 from models.recommender import Recommender
 
 NEW_CLICKS: Final = 5
 """An item with fewer clicks counts as new."""
-ATTRIBUTED_S: Final = 3_600
-"""A click is a click on what was shown if the item was shown so lately, s."""
+_SURVEY_S: Final = 30.0
+"""Time between two looks at all lists, s: of a million it takes some 30 ms."""
 
 
 class Judged(NamedTuple):
@@ -48,6 +52,7 @@ class Feedback:
         self._items = recommender.items
         self._metrics = metrics
         self._negative = negative_events
+        self._next_survey = 0.0
         for arm in recommender.arms.names:
             for counter in (
                 metrics.hits,
@@ -77,7 +82,7 @@ class Feedback:
         item, at = self._items.hash_of(click.item_id), click.ts // 1000
         times = self._recommender.shown.times(click.user_id, item)
         last = profile.seen.get(item, (0, ""))[0]
-        return bool(((times <= at) & (times > max(last, at - ATTRIBUTED_S))).any())
+        return any(max(last, at - KEEP_S) < shown <= at for shown in times)
 
     def count(self, judged: Judged | None) -> None:
         """The click has been applied, for the first time."""
@@ -94,3 +99,15 @@ class Feedback:
             metrics.hits.labels(arm).inc()
             metrics.new_hits.labels(arm).inc(judged.new)
             metrics.reciprocal_ranks.labels(arm).inc(1 / place)
+
+    def survey(self, now: float, wall_ms: int, shards: Mapping[int, Shard]) -> None:
+        """Look who is served with what, if the last look is some time ago. ``now`` is monotonic, s."""
+        if now < self._next_survey:
+            return
+        self._next_survey = now + _SURVEY_S
+        listed = np.zeros(len(self._items), np.bool_)
+        for shard in shards.values():
+            shard.served.mark(listed)
+        self._metrics.served_users.set(sum(len(shard.served) for shard in shards.values()))
+        self._metrics.served_items.set(int(listed.sum()))
+        self._metrics.offered_items.set(int(self._recommender.filters.offered(wall_ms).sum()))

@@ -32,7 +32,7 @@ class Ready:
     same: bool = False
     """Nothing was added to his history: his vector stays as it is."""
     struck: bool = False
-    """An item of his list is not on offer any more: the list is made again, and his profile stays as it is."""
+    """An item of his list must leave it: the list is made again, and his profile stays as it is."""
 
     @property
     def key(self) -> UserKey:

@@ -71,9 +71,13 @@ class Metrics:
             "Lists acknowledged; encoded=false: from cached item vectors, the encoder had no room.",
             "encoded",
         )
+        self.list_items = counter("list_items_total", "Items in the lists acknowledged; by lists: how long they are.")
         self.lists_empty = counter("lists_empty_total", "Lists acknowledged that hold no item.")
         self.lists_struck = counter(
             "lists_struck_total", "Lists made again because an item of theirs is not on offer any more."
+        )
+        self.lists_fatigued = counter(
+            "lists_fatigued_total", "Lists made again because their user had been shown an item of theirs too often."
         )
         self.strike_queue = gauge("strike_queue_users", "Users whose list holds an item that is not on offer any more.")
 
@@ -100,6 +104,13 @@ class Metrics:
             " impressions: the click-through rate.",
             "arm",
         )
+        self.served_users = gauge("served_users", "Users of this worker who have a published list.")
+        self.served_items = gauge(
+            "served_items",
+            "Different items in the published lists of this worker's users; by offered_items: the coverage. Those of"
+            " several workers do not add up.",
+        )
+        self.offered_items = gauge("offered_items", "Items that may be offered to anybody.")
 
         # policy
         self.policy = counter(

@@ -71,6 +71,17 @@ class ServedLists:
         slot = self._slots.get(user_id)
         return self._rows[slot] if slot is not None else self._rows[0, :0]
 
+    def mark(self, listed: NDArray[np.bool_]) -> None:
+        """Mark the items that are in any list.
+
+        Parameters
+        ----------
+        listed : bool [n]
+            By item row, for as many as there are.
+        """
+        rows = self._rows[: len(self._users)]
+        listed[rows[rows >= 0]] = True
+
     def holding(self, gone: NDArray[np.bool_]) -> list[str]:
         """Users in whose lists is one of these items.
 

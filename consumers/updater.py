@@ -119,7 +119,7 @@ class Updater:
         self._admission = Admission(self._erased, pseudonyms, config.limits, metrics)
         self._feedback = Feedback(recommender, metrics, config.profile.negative_events)
         self._impressions = Impressions(
-            recommender, self._erased, pseudonyms, open_tables, topics, metrics, config.limits, wall
+            recommender, self._shards, self._erased, pseudonyms, open_tables, topics, metrics, config.limits, wall
         )
         self._open_tables = open_tables
         self._arrived: dict[UserKey, Ready] = {}
@@ -265,9 +265,11 @@ class Updater:
                 self._reencoder.want(key)
 
     def _strike(self, now: float) -> None:
-        """Whose list holds what is not on offer any more gets it again, as far as there is room beside the others."""
+        """Whose list holds what is not on offer any more, or what he has been shown too often, gets it again, as far as
+        there is room beside the others."""
         self._striking.follow(now, int(self._wall() * 1000), self._shards)
-        for key in self._striking.take(max(_STRUCK_ANYWAY, self._config.batch_users - len(self._arrived))):
+        room = max(_STRUCK_ANYWAY, self._config.batch_users - len(self._arrived))
+        for key in (*self._striking.take(room), *self._impressions.take(room)):
             shard = self._shards[key[0]]
             if key[1] not in shard.owed and shard.knows(key[1]):
                 self._arrived.setdefault(key, Ready(shard, key[1], same=True, struck=True))
@@ -294,6 +296,7 @@ class Updater:
         self._knowledge.follow(now)
         self._policy.follow(now, int(self._wall() * 1000))
         self._impressions.follow(now)
+        self._feedback.survey(now, int(self._wall() * 1000), self._shards)
         self._drop(self._forgetting.follow(now, self._shards))
         for ready in self._reencoder.collect(self._shards):
             if ready.owed or self._adds_something(ready):
@@ -378,6 +381,7 @@ class Updater:
             made.ready.shard.served.put(made.ready.user_id, made.rows)
             self._striking.listed(made.rows)
             self._metrics.lists.labels(str(made.encoded).lower()).inc()
+            self._metrics.list_items.inc(len(made.rows))
             self._metrics.lists_empty.inc(not made.rows)
             if owed is not None:
                 self._metrics.freshness.observe(max(0.0, (wall_ms - owed.event_ts) / 1000))

@@ -130,6 +130,10 @@ class Filters:
         at, event = met
         return event in self.repeat_after_s and now_ms // 1000 - at >= self.repeat_after_s[event]
 
+    def rows_of(self, hashes: Iterable[int]) -> list[int]:
+        """The rows of those of these items that :meth:`follow` has seen, in their order."""
+        return [row for row in map(self._rows.get, hashes) if row is not None]
+
     def withheld(self, profiles: Sequence[Profile], now_ms: int) -> NDArray[np.int64]:
         """What each user may not be offered though others may, as keys user · n + row, int64.
 

@@ -19,6 +19,9 @@ MOST_RULES: Final = 64
 EVERY: Final = "*"
 """The category of a cap that is meant for every category without one of its own."""
 
+LONGEST_FATIGUE_S: Final = 7 * 86_400
+"""As long as impressions are kept where Strata creates their topic, s."""
+
 Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9-]{0,39}$")]
 """Of a rule: the label of its counter."""
 
@@ -76,6 +79,15 @@ class Pin(Timed, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """1 is the first."""
 
 
+class Fatigue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Withholds an item from a user who was shown it so often within so long, and has not clicked it since."""
+
+    after: Annotated[int, Meta(ge=1, le=100)]
+    """Shows."""
+    seconds: Annotated[int, Meta(ge=1, le=LONGEST_FATIGUE_S)] = field(name="for")
+    """How long a show counts, s; so an item comes back once the first of them is as long ago."""
+
+
 class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All rules; of what is not given, the settings hold."""
 
@@ -89,6 +101,8 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """For single users, besides."""
     category_caps: dict[str, Places] = {}
     """Items of a category in a list, at most; :data:`EVERY`: of any category without a cap of its own."""
+    fatigue: Fatigue | None = None
+    """What was shown too often; None: nothing ever is."""
     boosts: tuple[Boost, ...] = ()
     pins: tuple[Pin, ...] = ()
 
@@ -125,13 +139,14 @@ RULES: Final = (
     "seen",
     "repeat_after",
     "dismissed",
+    "fatigue",
     "category_cap",
     "diversity",
 )
 """The counters' labels of all other rules.
 
 Items that came under it: the first five.
-Items kept from users, list by list: user_blocked, seen, category_cap.
+Items kept from users, list by list: user_blocked, seen, fatigue, category_cap.
 Seen items that a user may be offered again, list by list: repeat_after.
 Dismissals that were read: dismissed.
 Items in a list that the score alone would not have put there: diversity.

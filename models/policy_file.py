@@ -17,6 +17,10 @@
     [users.ann]
     blocked_labels = ["alcohol"]
 
+    [fatigue]               # shown so often within so many seconds, and not clicked since
+    after = 5
+    for = 86400
+
     [[boosts]]              # category, tag or item
     name = "summer"
     tag = "summer"
@@ -41,7 +45,7 @@ from typing import Any, Final
 import msgspec
 
 from models.errors import ConfigurationError
-from models.policy import MOST_RULES, Blocked, Boost, Pin, Places, Policy, Seconds, Share
+from models.policy import MOST_RULES, Blocked, Boost, Fatigue, Pin, Places, Policy, Seconds, Share
 
 At = tuple[str | int, ...]
 """Where in the file: names of tables and keys, and numbers in arrays of tables."""
@@ -91,6 +95,7 @@ def _policy(raw: dict[str, Any]) -> Policy:
         blocked=Blocked(**{key: _one(raw[key], frozenset[str], (key,)) for key in _BLOCKED if key in raw}),
         users=_each(raw, "users", Blocked),
         category_caps=_each(raw, "category_caps", Places),
+        fatigue=_one(raw["fatigue"], Fatigue, ("fatigue",)) if "fatigue" in raw else None,
         boosts=boosts,
         pins=pins,
     )

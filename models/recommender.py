@@ -16,6 +16,7 @@ from models.arms import Arms
 from models.candidates import Candidates, CandidateSources, Quota
 from models.diversity import cosines, diversify
 from models.experts import Rankings
+from models.fatigue import Fatigue
 from models.features import SCORERS, TO_PARTS, features_of
 from models.filters import Filters
 from models.histories import Histories
@@ -123,6 +124,7 @@ class Recommender:
         )
         self.promotion = Promotion(items, self.counts)
         self.shown = Shown()
+        self.fatigue = Fatigue(self.shown, self.filters, self.counts)
         self._diversity = config.diversity
         quota = Quota(config.text_candidates, config.co_candidates, config.layer_candidates, config.popular_candidates)
         self.sources = CandidateSources(neighbours, index, layers, quota)
@@ -136,6 +138,7 @@ class Recommender:
         """Follow these rules from the next list on."""
         self.filters.apply(policy)
         self.promotion.apply(policy)
+        self.fatigue.apply(policy)
         self._diversity = self.config.diversity if policy.diversity is None else policy.diversity
         self._follow(again=True)
 
@@ -223,7 +226,7 @@ class Recommender:
         histories = Histories.of(profiles)
         weights = by_arm[[self.arms.number(profile.user_id) for profile in profiles], histories.buckets]
         vectors, membership = self._places(profiles)
-        scored = self._score(profiles, histories, vectors, membership, weights, now_ms, n)
+        scored = self._score(profiles, histories, vectors, membership, weights, now_ms, n, rested=True)
         rows, scores = scored.candidates.rows, scored.scores
         promotion, strength = self.promotion, self._diversity
         with self._timed("diversity"):
@@ -310,9 +313,14 @@ class Recommender:
         weights: NDArray[np.float32],
         now_ms: int,
         least: int,
+        *,
+        rested: bool = False,
     ) -> Scored:
+        """``rested``: without what users were shown too often, which is no reason not to learn from a click on it."""
         with self._timed("filters"):
             withheld, offered = self.filters.withheld(profiles, now_ms), self.filters.offered(now_ms)
+            if rested and self.fatigue:
+                withheld = self.fatigue.withheld(profiles, withheld, offered, least, now_ms)
             self.sources.wanted = self.promotion.wanted(now_ms)
         with self._timed("candidates"):
             found = self.sources.find(histories, vectors, membership, withheld, offered, least)

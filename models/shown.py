@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
-
-import numpy as np
-from numpy.typing import NDArray
 
 SHOWS: Final = 1_000
 """Shows remembered of a user; beyond it the oldest is forgotten."""
 
-_SHOW: Final = np.dtype([("item", "<u8"), ("at", "<u4")])
 _EVENTS: Final = 16
 """Impressions of a user whose ids are remembered, so that one that comes twice counts once."""
-
-Met = Mapping[int, tuple[int, str]]
-"""A profile's ``seen``: item hash → when the user last did something with it, s since the epoch, and what."""
 
 
 @dataclass(slots=True)
 class _Log:
+    """One user's shows, in the order in which they became known: as bytes, since objects take six times as much."""
+
     partition: int
-    shows: NDArray[np.void]
+    items: array[int] = field(default_factory=lambda: array("Q"))
+    at: array[int] = field(default_factory=lambda: array("I"))
     events: tuple[int, ...] = ()
+
+    def drop(self, first: int) -> None:
+        del self.items[:first], self.at[:first]
 
 
 class Shown:
@@ -37,7 +38,7 @@ class Shown:
     Parameters
     ----------
     users, shows
-        Remembered at most, of all users together. A show takes 12 bytes, a user some 400 more.
+        Remembered at most, of all users together. A show takes 12 bytes, a user some 500 more.
 
     Attributes
     ----------
@@ -63,34 +64,41 @@ class Shown:
         event
             Hash of the impression's id, 0 without one.
         """
-        log = self._logs.pop(user_id, None) or _Log(partition, np.empty(0, _SHOW))
+        log = self._logs.pop(user_id, None) or _Log(partition)
         self._logs[user_id] = log
         if event and event in log.events:
             return False
         if event:
             log.events = (*log.events[1 - _EVENTS :], event)
-        new = np.empty(len(items), _SHOW)
-        new["item"], new["at"] = items, at
-        kept = log.shows[log.shows["at"] > at - self.keep_s]
-        self._set(log, np.concatenate([kept, new])[-SHOWS:])
+        before = len(log.at)
+        log.items.extend(items)
+        log.at.extend([at] * len(items))
+        # nearly in order of time, so what is left out here is only dropped a little later
+        log.drop(max(bisect_right(log.at, at - self.keep_s), len(log.at) - SHOWS))
+        self._held += len(log.at) - before
         while len(self._logs) > self._most_users or self._held > self._most_shows:
             self._drop(next(iter(self._logs)))
         return True
 
-    def times(self, user_id: str, item: int) -> NDArray[np.int64]:
-        """When a user was shown an item, in the order in which it became known."""
+    def since(self, user_id: str, moment: int) -> list[tuple[int, int]]:
+        """What a user was shown after this moment, and when: a show each, in the order in which they became known."""
         log = self._logs.get(user_id)
-        if log is None:
-            return np.empty(0, np.int64)
-        times: NDArray[np.int64] = log.shows["at"][log.shows["item"] == np.uint64(item)].astype(np.int64)
-        return times
+        return [] if log is None else [show for show in zip(log.items, log.at, strict=True) if show[1] > moment]
+
+    def times(self, user_id: str, item: int) -> list[int]:
+        """When a user was shown an item."""
+        log = self._logs.get(user_id)
+        return [] if log is None else [at for known, at in zip(log.items, log.at, strict=True) if known == item]
 
     def forget(self, user_id: str, until: int) -> None:
         """Nothing that a user was shown up to this moment counts any more, s since the epoch."""
-        if (log := self._logs.get(user_id)) is not None:
-            self._set(log, log.shows[log.shows["at"] > until])
-            if not len(log.shows):
-                self._drop(user_id)
+        if (log := self._logs.get(user_id)) is None:
+            return
+        left = self.since(user_id, until)
+        self._held -= len(log.at) - len(left)
+        log.items, log.at = array("Q", [item for item, _ in left]), array("I", [at for _, at in left])
+        if not left:
+            self._drop(user_id)
 
     def forget_partition(self, number: int) -> None:
         """Its users are another worker's now."""
@@ -101,13 +109,9 @@ class Shown:
         """Drop whoever was shown nothing since this moment, s since the epoch, from those silent longest on."""
         while self._logs:
             user_id, log = next(iter(self._logs.items()))
-            if len(log.shows) and int(log.shows["at"][-1]) > moment:
+            if log.at and log.at[-1] > moment:
                 return
             self._drop(user_id)
 
-    def _set(self, log: _Log, shows: NDArray[np.void]) -> None:
-        self._held += len(shows) - len(log.shows)
-        log.shows = shows
-
     def _drop(self, user_id: str) -> None:
-        self._held -= len(self._logs.pop(user_id).shows)
+        self._held -= len(self._logs.pop(user_id).at)

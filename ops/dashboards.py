@@ -102,6 +102,27 @@ QUALITY: Final[dict[str, list[Chart]]] = {
             "Hit rate, hour and day", "What the alert compares.",
             {"{{arm}}, hour": "strata:hit_rate:ratio1h", "{{arm}}, day": "strata:hit_rate:ratio1d"}, "percentunit", 12,
         ),
+        Chart(
+            "Mean reciprocal rank", "1 / the place in the list of what was clicked, 0 where it was not in there.",
+            {"{{arm}}": f"{_per_second('hit_reciprocal_ranks', 'arm')} / ({_per_second('hit_attempts', 'arm')} > 0)"},
+        ),
+        Chart(
+            "Click-through", "Clicks on what was shown, by what pages said they had shown.",
+            {"{{arm}}": f"{_per_second('impression_clicks', 'arm')} / ({_per_second('impressions', 'arm')} > 0)"}, "percentunit",
+        ),
+        Chart(
+            "Hit rate of new items", "Clicks on items with fewer than five clicks that were in the user's list.",
+            {"{{arm}}": f"{_per_second('new_item_hits', 'arm')} / ({_per_second('new_item_hit_attempts', 'arm')} > 0)"}, "percentunit",
+        ),
+        Chart("Shown", "Items that pages said they had shown.", {"{{arm}}": _per_second("impressions", "arm")}, "reqps"),
+        Chart(
+            "Coverage", "Share of the items on offer that are in anybody's list, of the worker where it is greatest.",
+            {"": "max(strata_served_items / (strata_offered_items > 0))"}, "percentunit", most=1,
+        ),
+        Chart(
+            "Lists made again", "An item was not on offer any more; an item was shown too often.",
+            {"not on offer": _per_second("lists_struck"), "shown too often": _per_second("lists_fatigued")}, "reqps",
+        ),
         Chart("Clicks of users with a list", "The number behind the hit rate.", {"{{arm}}": _per_second("hit_attempts", "arm")}, "reqps"),
         Chart(
             "Lists with a flaw", "Without an item; without the encoder.",

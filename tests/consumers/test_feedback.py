@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fed_topics import Clock, Topic
+from fed_topics import TITLES, Clock, Topic
 from updater_bench import Bench
 
 from consumers.diversion import Diversion
@@ -74,3 +74,24 @@ def test_each_arm_counts_for_itself(
     for name, value in (("hits", 1), ("hit_attempts", 1), ("impressions", 10), ("impression_clicks", 1)):
         assert (count(bench, name, arm), count(bench, name)) == (value, 0), name
     assert count(bench, "hit_reciprocal_ranks", arm) == 0.5
+
+
+def gauge(bench: Bench, name: str) -> float | None:
+    return bench.metrics.registry.get_sample_value(f"strata_{name}")
+
+
+def test_who_is_served_with_how_many_different_items_is_looked_at_now_and_then(bench: Bench) -> None:
+    bench.work()
+    assert [gauge(bench, name) for name in ("served_users", "served_items", "offered_items")] == [0, 0, len(TITLES)]
+    lists = [served(bench, user, item) for user, item in (("ann", "i0"), ("bob", "i0"), ("cid", "i20"))]
+    assert gauge(bench, "served_users") == 0, "not at every step"
+    bench.clock.now += 31
+    bench.work()
+    different = len({item for one in lists for item in one})
+    assert 10 < different < 30
+    assert (gauge(bench, "served_users"), gauge(bench, "served_items")) == (3, different)
+    assert gauge(bench, "list_items_total") == sum(map(len, lists))
+    bench.updater.revoked([(bench.names.clicks, 0)])
+    bench.clock.now += 31
+    bench.work()
+    assert (gauge(bench, "served_users"), gauge(bench, "served_items")) == (0, 0)

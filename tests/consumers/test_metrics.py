@@ -67,6 +67,8 @@ def test_no_user_and_no_item_is_a_label(metrics: Metrics) -> None:
         ("feed_dropped", "feed_pushed"),
         ("damped", "clicks"), ("clicks_erased", "clicks"), ("erasures_overdue", "erasures"),
         ("policy_load_failures", "policy_loads"),
+        ("new_hits", "new_hit_attempts"), ("impression_clicks", "impressions"), ("lists_fatigued", "lists"),
+        ("served_items", "offered_items"),
     ],
 )  # fmt: skip
 def test_a_failure_counter_stands_beside_its_attempts(metrics: Metrics, failures: str, attempts: str) -> None:

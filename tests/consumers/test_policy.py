@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fed_topics import Clock, Topic
-from updater_bench import Bench
+from updater_bench import Bench, restarted
 
 from consumers.diversion import Diversion
 from consumers.metrics import Metrics
@@ -173,3 +173,65 @@ def test_each_rule_has_a_counter_from_the_start_and_those_of_rules_that_went_go(
     assert count(ruled, "pin:new") == 2
     assert count(ruled, "dismissed") == 1
     assert (count(ruled, "seen") or 0) >= 3
+
+
+FATIGUE = "[fatigue]\nafter = 3\nfor = 7200"
+
+
+def test_who_is_shown_an_item_too_often_gets_another_list_without_a_click(ruled: Bench, file: Path) -> None:
+    before = serve(ruled, "ann", "bob")
+    file.write_text(FATIGUE)
+    assert not later(ruled)
+    shown, again = ids(before["ann"])[:2], []
+    for _ in range(5):
+        ruled.show("ann", *shown)
+        ruled.show("ann", "i0", "unheard of")
+        again += [later(ruled)]
+    assert [made.keys() for made in again] == [set(), set(), {"ann"}, set(), set()]
+    made = again[2]["ann"]
+    assert not set(shown).intersection(ids(made))
+    assert len(made.items) == 10
+    assert made.source == before["ann"].source
+    later(ruled)
+    assert count(ruled, "fatigue") == 2
+    assert ruled.metrics.registry.get_sample_value("strata_lists_fatigued_total") == 1
+    assert ruled.updater.idle()
+
+
+def test_what_was_shown_before_a_restart_counts_after_it_as_far_back_as_the_rule_looks(
+    ruled: Bench, file: Path, diversion: Diversion
+) -> None:
+    item, other = ids(serve(ruled, "ann")["ann"])[:2]
+    file.write_text(FATIGUE)
+    for back in (7_000, 6_000, 5_000):
+        ruled.show("ann", item, ts=ruled.now_ms - back * 1_000, at=ruled.now_ms - back * 1_000)
+        ruled.show("ann", other, ts=ruled.now_ms - back * 2_000, at=ruled.now_ms - back * 2_000)
+    again = restarted(ruled, diversion, policy=file)
+    again.assign(0)
+    again.work()
+    again.submit(again.click("ann", "i1"))
+    again.encode()
+    (made,) = again.lists(again.work())
+    assert item not in ids(made)
+    assert other in ids(made)
+
+
+def test_lists_that_are_to_be_made_again_go_with_their_partition(ruled: Bench, file: Path) -> None:
+    shown = ids(serve(ruled, "ann")["ann"])
+    file.write_text(FATIGUE)
+    later(ruled)
+    for _ in range(3):
+        ruled.show("ann", *shown)
+    ruled.clock.now += LOOK_S
+    ruled.updater._impressions.follow(ruled.clock.now)
+    ruled.updater.revoked([(ruled.names.clicks, 0)])
+    assert not later(ruled)
+
+
+def test_a_stranger_is_shown_everybodys_list_and_gets_none_of_his_own(ruled: Bench, file: Path) -> None:
+    file.write_text(FATIGUE)
+    later(ruled)
+    for _ in range(4):
+        ruled.show("stranger", "i1")
+        assert not later(ruled)
+    assert not ruled.updater._shards[0].knows("stranger"), "an impression makes nobody a user"

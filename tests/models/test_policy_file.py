@@ -11,7 +11,7 @@ import pytest
 
 from models import policy_file
 from models.errors import ConfigurationError
-from models.policy import MOST_RULES, Blocked, Policy, boost_rule, pin_rule
+from models.policy import MOST_RULES, Blocked, Fatigue, Policy, boost_rule, pin_rule
 from models.policy_file import parse
 
 WRITTEN = textwrap.dedent((policy_file.__doc__ or "").partition("::\n")[2])
@@ -28,6 +28,7 @@ def test_the_example_says_what_it_says() -> None:
     )
     assert policy.category_caps == {"*": 4, "Shoes": 2}
     assert policy.users == {"ann": Blocked(blocked_labels=frozenset({"alcohol"}))}
+    assert policy.fatigue == Fatigue(after=5, seconds=86_400)
     (boost,), (pin,) = policy.boosts, policy.pins
     assert (boost.tag, boost.add, boost_rule(boost)) == ("summer", 0.3, "boost:summer")
     assert (pin.item, pin.place, pin_rule(pin)) == ("sku-7", 1, "pin:launch")
@@ -90,6 +91,11 @@ BOOST = '[[boosts]]\nname = "a"\n'
             BOOST + "tag = 't'\nadd = 1\nfrom = 2027-01-02T00:00:00Z\nuntil = 2027-01-01T00:00:00Z",
             r"line 6: boosts.0.until: ends before it begins",
         ),
+        ("[fatigue]\nafter = 0\nfor = 60", r"line 2: fatigue.after: .*>= 1"),
+        ("[fatigue]\nafter = 3\nfor = nan", r"line 3: fatigue.for: Expected `int`"),
+        ("[fatigue]\nafter = 3\nfor = 604801", r"line 3: fatigue.for: .*<= 604800"),
+        ("[fatigue]\nafter = 3", r"line 1: fatigue: Object missing required field `for`"),
+        ("[fatigue]\nafter = 3\nfor = 60\nevery = 2", r"line 4: fatigue.every: .*unknown field"),
         ("boosts = [1]", r"line 1: boosts.0: Expected `object`"),
     ],
 )  # fmt: skip

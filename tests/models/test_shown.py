@@ -8,7 +8,7 @@ A, B, C = 2**64 - 1, 7, 9
 
 
 def times(shown: Shown, user: str, item: int) -> list[int]:
-    return shown.times(user, item).tolist()
+    return shown.times(user, item)
 
 
 def test_an_item_has_the_times_at_which_its_user_was_shown_it() -> None:
