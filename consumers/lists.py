@@ -104,6 +104,7 @@ class ListMaker:
     def settle(self, made: Made) -> Owed | None:
         """The messages go out now: what was owed is paid, what was new is not."""
         shard, user_id = made.ready.shard, made.ready.user_id
+        shard.answered(user_id, made.trace.headers if made.trace else None, encoded=made.encoded)
         if made.record is not None:
             made.profile.fresh = 0
             made.profile.layer_before = made.profile.layer
@@ -140,6 +141,8 @@ class ListMaker:
         )
         key = one.user_id.encode()
         trace = self._tracing.begin(owed) if owed else None
+        if trace is None and encoded and not one.struck and (before := one.shard.trace(one.user_id)):
+            trace = self._tracing.again(before, made.source)
         headers = trace.headers if trace else ()
         messages = [Message(self._topics.recommendations, key, msgspec.json.encode(made), partition, headers)]
         record = None

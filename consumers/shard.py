@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Final
 
 from consumers.client import Record
 from consumers.served import ServedLists
@@ -13,11 +14,15 @@ from models.items import ItemStore
 from models.lessons import Question
 from models.profile import Profile
 from models.records import ApplyMark, ProfileRecord, decode
+from producers.sender import Headers
 
 UserKey = tuple[int, str]
 """Partition and user: what a user is known by in a process that has several partitions."""
 
 log = logging.getLogger(__name__)
+
+_TRACED: Final = 2_000
+"""Traces remembered of a partition's users: 0.2 KB each, 0.8 KB with the longest state."""
 
 
 @dataclass(slots=True)
@@ -87,6 +92,7 @@ class Shard:
         self.partition = partition
         self.owed: dict[str, Owed] = {}
         self.behind: dict[str, None] = {}
+        self._traces: OrderedDict[str, Headers] = OrderedDict()
         self.served = ServedLists(list_length)
         self.next_offset: int | None = None
         self.applied = -1
@@ -144,6 +150,21 @@ class Shard:
             applied = decode(stored, ApplyMark).applied
             return Profile(user_id, applied=applied, encoded=applied)
 
+    def answered(self, user_id: str, headers: Headers | None, *, encoded: bool) -> None:
+        """A list is about to be published with this trace context, None where it has none; until BERT has read all that
+        is in it, the context waits for the list that says so."""
+        if encoded:
+            self._traces.pop(user_id, None)
+        elif headers:
+            self._traces.pop(user_id, None)
+            self._traces[user_id] = headers
+            if len(self._traces) > _TRACED:
+                self._traces.popitem(last=False)
+
+    def trace(self, user_id: str) -> Headers | None:
+        """The trace context of the list that the user's next encoded one follows from; None: there is none."""
+        return self._traces.get(user_id)
+
     def stored(self, user_id: str, record: bytes) -> None:
         """A profile's record is about to be published: from now on it stands for the profile."""
         self._stored[user_id] = record
@@ -156,6 +177,7 @@ class Shard:
         """What came after this record will never be published: the user is as he was then."""
         self._hot.pop(user_id, None)
         self.behind.pop(user_id, None)
+        self._traces.pop(user_id, None)
         if record is None:
             self._stored.pop(user_id, None)
         else:
@@ -175,6 +197,7 @@ class Shard:
         self._hot.pop(user_id, None)
         self.owed.pop(user_id, None)
         self.behind.pop(user_id, None)
+        self._traces.pop(user_id, None)
         self.served.forget(user_id)
 
     def erase(self, user_id: str, until: int) -> bool:

@@ -3,10 +3,13 @@
 ::
 
     trace of the newest click    … producer's span ──► strata.list          (links: the other clicks of that list)
+    a trace of its own           strata.list.again                          (links: the list that it follows)
     a trace of its own           strata.batch                               (links: the lists that it published)
 
 A list answers its newest click, so its span stands in that click's trace; the others, and a batch, which answers
-nobody in particular, are told by links. Only what the click's producer samples is recorded.
+nobody in particular, are told by links. So is a list that comes again, now that BERT has read it: the click was
+answered, and its trace must not last until the encoder had room. Its record carries the first one's context. Only what
+the click's producer samples is recorded.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from consumers.shard import Owed
 from consumers.tracing import Trace, context
+from models.records import Source
 from producers.sender import Headers
 
 _LINKS: Final = 128
@@ -78,6 +82,26 @@ class Spans:
             start_time=self._wall() - int((self._clock() - owed.since) * 1e9),
         )
         return Trace(_headers(span), span if span.is_recording() else None)
+
+    def again(self, headers: Headers, source: Source) -> Trace:
+        """See :class:`~consumers.tracing.Tracing`. The span begins when the list is made."""
+        first = _parse(headers)
+        if not first.trace_flags.sampled:
+            return Trace(headers)
+        span = self._tracer.start_span(
+            "strata.list.again",
+            Context(),
+            SpanKind.PRODUCER,
+            {
+                "messaging.system": "kafka",
+                "messaging.destination.name": source.topic,
+                "messaging.destination.partition.id": str(source.partition),
+                "messaging.kafka.offset": source.offset,
+            },
+            links=[Link(first)],
+            start_time=self._wall(),
+        )
+        return Trace(headers, span if span.is_recording() else None)
 
     def published(self, traces: Sequence[Trace]) -> None:
         """See :class:`~consumers.tracing.Tracing`."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from consumers.shard import Owed
+from models.records import Source
 from producers.sender import Headers
 
 PARENT: Final = "traceparent"
@@ -50,6 +51,10 @@ class Tracing(Protocol):
         """A list is made for these clicks; None where none of them is traced."""
         ...
 
+    def again(self, headers: Headers, source: Source) -> Trace:
+        """A list is made again, now that BERT has read it, after one that had these headers."""
+        ...
+
     def published(self, traces: Sequence[Trace]) -> None:
         """The lists of one batch are acknowledged."""
         ...
@@ -64,6 +69,10 @@ class Carried:
             if headers := context(record.headers):
                 return Trace(headers)
         return None
+
+    def again(self, headers: Headers, source: Source) -> Trace:
+        """See :class:`Tracing`."""
+        return Trace(headers)
 
     def published(self, traces: Sequence[Trace]) -> None:
         """See :class:`Tracing`."""

@@ -18,10 +18,12 @@ from updater_bench import Bench
 from consumers.client import Record
 from consumers.diversion import Diversion
 from consumers.metrics import Metrics
+from consumers.shard import Shard
 from consumers.spans import Spans
 from consumers.stage import Work
 from consumers.tracing import Carried, Tracing, context
 from models.encoder import Encoder
+from models.items import ItemStore
 from producers.topics import Topics
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -134,6 +136,62 @@ def test_any_header_is_survived(found: list[tuple[str, bytes | None]]) -> None:
         assert value.isascii()
 
 
+def late(bench: Bench, *records: Record) -> Work:
+    """A Work that did not wait for the encoder."""
+    bench.submit(*records)
+    bench.clock.now += 1
+    work = bench.work()
+    assert not any(made.encoded for made in bench.lists(work))
+    assert not bench.work().messages  # they made room for others, and are handed over again now that none waits
+    return work
+
+
+def test_the_list_that_follows_an_unencoded_one_carries_its_trace(carrying: Bench) -> None:
+    late(carrying, click(carrying, "ann", "i0", ("traceparent", parent())), click(carrying, "bob", "i1"))
+    second = publish(carrying)
+    assert [made.encoded for made in carrying.lists(second)] == [True, True]
+    assert headers(carrying, second) == {"traceparent": parent()}
+    assert headers(carrying, second, "bob") == {}
+    carrying.submit(click(carrying, "ann", "i2"))
+    assert headers(carrying, publish(carrying)) == {}, "it has been handed on"
+
+
+def test_a_click_without_a_trace_does_not_end_one(carrying: Bench) -> None:
+    late(carrying, click(carrying, "ann", "i0", ("traceparent", parent())))
+    late(carrying, click(carrying, "ann", "i1"))
+    assert headers(carrying, publish(carrying)) == {"traceparent": parent()}
+
+
+def test_a_list_for_a_newer_click_carries_that_ones_trace(carrying: Bench) -> None:
+    late(carrying, click(carrying, "ann", "i0", ("traceparent", parent(OTHER))))
+    carrying.submit(click(carrying, "ann", "i1", ("traceparent", parent())))
+    assert headers(carrying, publish(carrying)) == {"traceparent": parent()}
+    carrying.submit(click(carrying, "ann", "i2"))
+    assert headers(carrying, publish(carrying)) == {}
+
+
+def test_a_list_that_was_struck_carries_no_trace(carrying: Bench) -> None:
+    first = late(carrying, click(carrying, "ann", "i0", ("traceparent", parent())))
+    (made,) = carrying.lists(first)
+    carrying.topics.append(carrying.names.vectors, made.items[0].item_id, None)
+    carrying.clock.now += 2
+    again = carrying.work()
+    assert headers(carrying, again) == {}, "no click brought it about"
+    assert not carrying.work().messages
+    assert headers(carrying, publish(carrying)) == {"traceparent": parent()}, "the one that follows has it still"
+
+
+def test_traces_that_wait_are_bounded_and_go_with_their_user() -> None:
+    shard = Shard(0, ItemStore(4), 10)
+    for n in range(3_000):
+        shard.answered(f"u{n}", (("traceparent", parent()),), encoded=False)
+    assert sum(shard.trace(f"u{n}") is not None for n in range(3_000)) == 2_000
+    assert shard.trace("u2999")
+    shard.forget("u2999")
+    shard.go_back("u2998", None)
+    assert (shard.trace("u2999"), shard.trace("u2998")) == (None, None)
+
+
 # -- recorded -------------------------------------------------------------------------------------------------------
 
 
@@ -220,4 +278,26 @@ def test_what_was_not_published_is_not_recorded(recording: Bench, exported: InMe
     recording.encode()
     recording.clock.now += 0.05
     assert recording.updater.poll(recording.clock.now) is not None
+    assert not exported.get_finished_spans()
+
+
+def test_a_list_that_comes_again_has_a_link_and_no_parent(recording: Bench, exported: InMemorySpanExporter) -> None:
+    first = late(recording, click(recording, "ann", "i0", ("traceparent", parent())))
+    second = publish(recording)
+    (answer,), (again,) = by_name(exported, "strata.list"), by_name(exported, "strata.list.again")
+    assert again.parent is None
+    assert ids([again.context]) != [TRACE]
+    (link,) = linked(again)
+    assert (link.trace_id, link.span_id) == (answer.context.trace_id, answer.context.span_id)
+    assert headers(recording, second) == headers(recording, first), "whoever reads it goes on from the answer"
+    assert dict(again.attributes or {})["messaging.kafka.offset"] == 0
+    assert "ann" not in again.to_json()
+    assert sum(again.context in linked(batch) for batch in by_name(exported, "strata.batch")) == 1
+
+
+def test_a_list_that_comes_again_is_not_recorded_where_its_click_was_not(
+    recording: Bench, exported: InMemorySpanExporter
+) -> None:
+    late(recording, click(recording, "ann", "i0", ("traceparent", parent(flags="00"))))
+    assert headers(recording, publish(recording)) == {"traceparent": parent(flags="00")}
     assert not exported.get_finished_spans()
