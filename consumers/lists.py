@@ -141,8 +141,8 @@ class ListMaker:
         )
         key = one.user_id.encode()
         trace = self._tracing.begin(owed) if owed else None
-        if trace is None and encoded and not one.struck and (before := one.shard.trace(one.user_id)):
-            trace = self._tracing.again(before, made.source)
+        if trace is None and encoded and not one.struck and (carried := one.shard.trace(one.user_id)):
+            trace = self._tracing.again(carried, made.source)
         headers = trace.headers if trace else ()
         messages = [Message(self._topics.recommendations, key, msgspec.json.encode(made), partition, headers)]
         record = None
