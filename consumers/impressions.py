@@ -9,6 +9,7 @@ something, then what comes, a slice between the work. What cannot be read is cou
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Final
@@ -22,9 +23,14 @@ from models.events import Limits
 from models.impressions import decode_impression
 from models.pseudonyms import Pseudonyms
 from models.recommender import Recommender
+from producers.errors import BrokerError
 from producers.topics import Topics
 
+log = logging.getLogger(__name__)
+
 _EVERY_S: Final = 0.05
+_AGAIN_S: Final = 30.0
+"""Time until reading is tried again after the broker refused it, s."""
 _SLICE: Final = 200
 """Impressions read at a time, some milliseconds: 4,000 a second. What comes faster for long falls behind, and is left
 out once it is too late to count."""
@@ -68,36 +74,61 @@ class Impressions:
         self._reader: TableReader | None = None
         self._since_ms: dict[int, int] = {}  # of an owned partition: what was produced before its assignment
         self._counted: dict[int, int] = {}  # offsets that this process has counted, those of partitions that went too
+        self._unread: set[int] = set()  # owned, and not read yet
         self._waiting: dict[UserKey, None] = {}
         self._next = 0.0
         erased.listen(self._forget)
 
     def assigned(self, numbers: Iterable[int]) -> None:
-        """Read these partitions, too, from as long ago as a show may count."""
-        now_ms = int(self._wall() * 1000)
-        new = [number for number in numbers if number not in self._since_ms]
-        if not new:
-            return
-        self._since_ms |= dict.fromkeys(new, now_ms)
-        since_ms = now_ms - self._shown.keep_s * 1000
-        if self._reader is None:
-            self._reader = self._open_tables({self._topic: self._take}, new, since_ms=since_ms)
-        else:
-            self._reader.add([(self._topic, number) for number in new], since_ms)
+        """Read these partitions, too, from as long ago as a show may count; at the next :meth:`follow`."""
+        new = set(numbers).difference(self._since_ms)
+        self._since_ms |= dict.fromkeys(new, int(self._wall() * 1000))
+        self._unread |= new
 
     def forget_partition(self, number: int) -> None:
         """It is another worker's now."""
-        if self._since_ms.pop(number, None) is not None and self._reader is not None:
+        if self._since_ms.pop(number, None) is None:
+            return
+        if number in self._unread:
+            self._unread.discard(number)
+        elif self._reader is not None:
             self._reader.remove([(self._topic, number)])
-            self._shown.forget_partition(number)
-            self._waiting = {key: None for key in self._waiting if key[0] != number}
+        self._drop(number)
 
     def follow(self, now: float) -> None:
-        """Read what is new, if the last look is some time ago. ``now`` is monotonic, s."""
-        if self._reader is not None and now >= self._next:
-            self._next = now + _EVERY_S
-            self._reader.poll(max_records=_SLICE)
-            self._shown.forget_before(int(self._wall()) - self._shown.keep_s)
+        """Read what is new, if the last look is some time ago. ``now`` is monotonic, s.
+
+        What the broker refuses here is told and tried again later: lists do not depend on it.
+        """
+        if now < self._next:
+            return
+        self._next = now + _EVERY_S
+        try:
+            self._begin()
+            if self._reader is not None:
+                self._reader.poll(max_records=_SLICE)
+        except BrokerError as error:
+            log.warning("updater: impressions are not read for %.0f s: %s", _AGAIN_S, error)
+            self._next = now + _AGAIN_S
+            self.close()
+            self._unread = set(self._since_ms)
+            for number in self._unread:  # it is read again
+                self._drop(number)
+        self._shown.forget_before(int(self._wall()) - self._shown.keep_s)
+
+    def _begin(self) -> None:
+        if not self._unread:
+            return
+        since_ms = int(self._wall() * 1000) - self._shown.keep_s * 1000
+        if self._reader is None:
+            self._reader = self._open_tables({self._topic: self._take}, self._unread, since_ms=since_ms)
+        else:
+            self._reader.add([(self._topic, number) for number in self._unread], since_ms)
+        self._unread = set()
+
+    def _drop(self, number: int) -> None:
+        self._shown.forget_partition(number)
+        self._waiting = {key: None for key in self._waiting if key[0] != number}
 
     def take(self, room: int) -> list[UserKey]:
         """So many of the users whose lists are to be made again, those who wait longest first."""
@@ -111,6 +142,7 @@ class Impressions:
         """Stop reading."""
         if self._reader is not None:
             self._reader.close()
+            self._reader = None
 
     def _take(self, record: Record) -> None:
         number = record.partition

@@ -188,10 +188,11 @@ class Topics:
                 continue
             leader = self.items if spec.name == self.vectors else self.clicks
             reason = "the layers are one ordered log" if spec.name == self.layers else f"{leader} has {spec.partitions}"
+            rebuilt = "" if spec.name == self.impressions else " and rebuilds it from the clicks"
             raise TopicMismatch(
                 f"topic {spec.name} has {found} partition(s) and must have {spec.partitions} ({reason}): a user's"
                 " events, profile and list live in the same partition number. Delete it, so that Strata creates it"
-                " anew and rebuilds it from the clicks, or name another one in the settings"
+                f" anew{rebuilt}, or name another one in the settings"
             )
 
     def _create(self, admin: Any, spec: Spec) -> None:

@@ -10,6 +10,7 @@ from consumers.diversion import Diversion
 from consumers.metrics import Metrics
 from models.encoder import Encoder
 from models.pseudonyms import Pseudonyms
+from producers.errors import BrokerError
 from producers.topics import Topics
 
 KEY = b"sixteen bytes it is"
@@ -155,3 +156,42 @@ def test_impressions_are_no_part_of_what_is_committed(bench: Bench) -> None:
     bench.show("ann", "i5")
     assert not bench.work().offsets
     assert bench.updater.idle()
+
+
+def test_a_broker_that_refuses_impressions_holds_nobody_up_and_is_asked_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.show("ann", "i5")
+    bench.work()
+    reader = bench.updater._impressions._reader
+    assert reader is not None
+
+    def refused(*_: object, **__: object) -> int:
+        raise BrokerError("not authorised")
+
+    monkeypatch.setattr(reader, "poll", refused)
+    monkeypatch.setattr(bench.updater._impressions, "_open_tables", refused)
+    bench.show("ann", "i6", event_id="e")
+    with caplog.at_level("WARNING"):
+        for _ in range(3):
+            serve(bench, ("bob", "i0"))
+    assert caplog.text.count("impressions are not read for 30 s: not authorised") == 1
+    assert held(bench) == 0, "what will be read again"
+    bench.clock.now += 30
+    bench.work()
+    assert caplog.text.count("not authorised") == 2
+    monkeypatch.setattr(bench.updater._impressions, "_open_tables", bench.topics.open)
+    bench.clock.now += 30
+    bench.work()
+    assert (count(bench, "impressions"), held(bench)) == (2, 2)
+
+
+def test_partitions_that_go_before_they_are_read_are_not(bench: Bench) -> None:
+    bench.updater.revoked([(bench.names.clicks, 0)])
+    bench.show("ann", "i5", partition=0)
+    bench.show("bob", "i5", partition=1)
+    bench.work()
+    assert list(bench.updater.recommender.shown._logs) == ["bob"]
+    bench.updater.revoked([(bench.names.clicks, 1)])
+    bench.work()
+    assert held(bench) == 0
