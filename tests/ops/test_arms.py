@@ -19,6 +19,9 @@ def test_the_arms_of_all_workers_are_added_up_and_compared() -> None:
         for arm, own in (("full", hits), ("popularity.3000", hits // 4)):
             metrics.hit_attempts.labels(arm).inc(1_000)
             metrics.hits.labels(arm).inc(own)
+            metrics.reciprocal_ranks.labels(arm).inc(own / 2)
+        metrics.impressions.labels("full").inc(4_000)
+        metrics.impression_clicks.labels("full").inc(30)
         server, thread = start_http_server(0, "127.0.0.1", metrics.registry)
         servers.append((server, thread))
         urls.append(f"http://127.0.0.1:{server.server_port}/metrics")
@@ -29,12 +32,14 @@ def test_the_arms_of_all_workers_are_added_up_and_compared() -> None:
             server.shutdown()
             server.server_close()
             thread.join()
-    assert found["full"] == {"hits": 400, "attempts": 2_000}
-    assert found["popularity.3000"] == {"hits": 100, "attempts": 2_000}
+    assert found["full"] == {"hits": 400, "attempts": 2_000, "ranks": 200, "shown": 8_000, "clicked": 60}
+    assert found["popularity.3000"] == {"hits": 100, "attempts": 2_000, "ranks": 50, "shown": 0, "clicked": 0}
     out = io.StringIO()
     Console(file=out, width=120).print(table(found))
-    assert "4.00 ×" in out.getvalue()
-    assert "20.00%" in out.getvalue()
+    full, held_out = (line.split() for line in out.getvalue().splitlines() if "2,000" in line)
+    assert full == ["full", "2,000", "400", "20.00%", "0.1000", "0.75%"]
+    assert held_out[:6] == ["popularity.3000", "2,000", "100", "5.00%", "4.00", "×"]
+    assert held_out[-2:] == ["0.0250", "–"]
 
 
 def test_a_worker_that_is_not_there_is_told_with_its_address() -> None:
