@@ -124,10 +124,10 @@ class Catalogue:
         self._vectors.catch_up()
         if self._other_model:
             log.warning(
-                "catalogue: %d vectors are of another model than %s and are encoded again", self._other_model,
-                self._encoder.name,
-            )  # fmt: skip
-        log.info("catalogue: %d items are encoded already", len(self._known))
+                "catalogue: %(vectors)d vectors are of another model than %(model)s and are encoded again",
+                {"vectors": self._other_model, "model": self._encoder.name},
+            )
+        log.info("catalogue: %(items)d items are encoded already", {"items": len(self._known)})
         return None
 
     def revoked(self, partitions: Iterable[Partition]) -> None:
@@ -260,7 +260,11 @@ class Catalogue:
             encoding = self._encoding.pop(digest)
             if encoded.vector is None:
                 # an item without a vector is not offered; the message itself is sound and stays on its topic
-                log.error("catalogue: %d item(s) could not be encoded", len(encoding.waiting), exc_info=encoded.error)
+                log.error(
+                    "catalogue: %(items)d item(s) could not be encoded",
+                    {"items": len(encoding.waiting)},
+                    exc_info=encoded.error,
+                )
                 self._metrics.items.labels("failed").inc(len(encoding.waiting))
                 continue
             vector = half(encoded.vector)

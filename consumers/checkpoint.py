@@ -102,18 +102,21 @@ class Checkpoint:
                 },
             )
 
+    def _named(self, error: Exception) -> dict[str, object]:
+        return {"role": self._role, "error": error}
+
     def _repaired(self, work: Work, failed: PublishFailed, give_up: float) -> Work:
         """What to try next, after a wait where the same goes again."""
         if failed.refused:
             left = self._stage.refused(work, failed.refused)
             if left is None:
                 raise failed
-            log.error("%s: %s; what it follows from goes to the dead letters", self._role, failed)
+            log.error("%(role)s: %(error)s; what it follows from goes to the dead letters", self._named(failed))
             self._metrics.publish_failures.labels(self._role).inc()
             return left
         if not failed.retriable or self._clock() > give_up:
             raise failed
-        log.warning("%s: %s; trying again", self._role, failed)
+        log.warning("%(role)s: %(error)s; trying again", self._named(failed))
         self._metrics.publish_failures.labels(self._role).inc()
         self._alive()
         self._sleep(0.5)
@@ -148,7 +151,7 @@ class Checkpoint:
         If the group moved on, the next poll tells which partitions are gone, and their offsets go with them; those
         that stay are committed with the next work.
         """
-        log.warning("%s: %s; partitions that stay are committed again", self._role, error)
+        log.warning("%(role)s: %(error)s; partitions that stay are committed again", self._named(error))
         self._metrics.commit_failures.labels(self._role).inc()
         if not self._uncommitted:
             self._uncommitted_since = self._clock()

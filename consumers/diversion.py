@@ -92,16 +92,20 @@ class Diversion:
         now = self._clock()
         if now - self._told_since >= _TOLD_S:
             if self._told > _TOLD:
-                log.warning("%s: diverted %d more of which nothing was said here", self._role, self._told - _TOLD)
+                more = {"role": self._role, "messages": self._told - _TOLD}
+                log.warning("%(role)s: diverted %(messages)d more of which nothing was said here", more)
             self._told, self._told_since = 0, now
         self._told += 1
         if self._told > _TOLD:
             return
-        where = f"{record.topic}-{record.partition} offset {record.offset}"
+        told = {"role": self._role, "topic": record.topic, "partition": record.partition, "offset": record.offset}
         if isinstance(error, InvalidEvent):
-            log.warning("%s: diverted %s: %s", self._role, where, error.reason)
+            log.warning(
+                "%(role)s: diverted %(topic)s-%(partition)d offset %(offset)d: %(reason)s",
+                told | {"reason": error.reason},
+            )
         else:  # a fault of ours: the trace tells where, and the message stays available for a second try
-            log.error("%s: diverted %s", self._role, where, exc_info=error)
+            log.error("%(role)s: diverted %(topic)s-%(partition)d offset %(offset)d", told, exc_info=error)
 
     def take(self, below: Mapping[Partition, int] | None = None) -> list[Message]:
         """The dead letters collected since the last call.

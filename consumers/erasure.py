@@ -191,9 +191,11 @@ class ErasureRole:
                 case.reported = True
                 self._metrics.erasures_overdue.inc()
                 log.error(
-                    "erasure: not done after %.0f s: no tombstones in %s; does an updater run for these partitions?",
-                    self._config.receipt_s, still_there(missing), extra={"request_id": case.erasure.request_id},
-                )  # fmt: skip
+                    "erasure: not done after %(seconds).0f s: no tombstones in %(missing)s; does an updater run for"
+                    " these partitions?",
+                    {"seconds": self._config.receipt_s, "missing": still_there(missing)},
+                    extra={"request_id": case.erasure.request_id},
+                )
 
     def _knows(self, case: Case) -> bool:
         """Whether the table has the order too: then its dead letters have been looked for."""

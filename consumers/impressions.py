@@ -108,7 +108,10 @@ class Impressions:
             if self._reader is not None:
                 self._reader.poll(max_records=_SLICE)
         except BrokerError as error:
-            log.warning("updater: impressions are not read for %.0f s: %s", _AGAIN_S, error)
+            log.warning(
+                "updater: impressions are not read for %(seconds).0f s: %(error)s",
+                {"seconds": _AGAIN_S, "error": error},
+            )
             self._next = now + _AGAIN_S
             self.close()
             self._unread = set(self._since_ms)

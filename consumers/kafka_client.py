@@ -174,7 +174,10 @@ class KafkaConsumerClient:
         except KafkaError as error:
             if not error.retriable:
                 raise BrokerError(f"reading from Kafka at {self._bootstrap} failed: {error}") from error
-            log.warning("reading from Kafka at %s failed for the moment: %s", self._bootstrap, error)
+            log.warning(
+                "reading from Kafka at %(bootstrap)s failed for the moment: %(error)s",
+                {"bootstrap": self._bootstrap, "error": error},
+            )
             return []
         return [
             Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers))
@@ -198,7 +201,10 @@ class KafkaConsumerClient:
                 self._consumer.seek(where, offset)
             self._consumer.resume(where)
         except (ValueError, KeyError, AssertionError):
-            log.info("%s-%d was taken away before it was started", *partition)
+            log.info(
+                "%(topic)s-%(partition)d was taken away before it was started",
+                {"topic": partition[0], "partition": partition[1]},
+            )
             return contained
         return offset
 
@@ -210,9 +216,10 @@ class KafkaConsumerClient:
             return committed
         if contained is not None:
             log.warning(
-                "the group's offset for %s-%d is gone, but there is state of it: reading from the beginning;"
-                " what has been applied is skipped", where.topic, where.partition,
-            )  # fmt: skip
+                "the group's offset for %(topic)s-%(partition)d is gone, but there is state of it: reading from the"
+                " beginning; what has been applied is skipped",
+                {"topic": where.topic, "partition": where.partition},
+            )
             return None
         latest = self._group is not None and self._group.first_start == "latest"
         return self._log_end((where.topic, where.partition)) if latest else None

@@ -87,7 +87,7 @@ class Knowledge:
             self.foreign.add(item_id)
             if not self._told:
                 self._told = True
-                log.warning("updater: %s; the catalogue role encodes such items again", error)
+                log.warning("updater: %(error)s; the catalogue role encodes such items again", {"error": error})
             raise InvalidEvent("vector: of another model", "validate") from error
 
     def _layer(self, record: Record) -> None:

@@ -101,8 +101,10 @@ class LayersRole:
                 self._learner.restore(checkpoint.state)
                 self._offsets = dict(checkpoint.offsets)
         except (ConfigurationError, InvalidEvent) as error:
-            log.warning("layers: the last checkpoint cannot be continued (%s); learning starts anew", error)
-        log.info("layers: continuing after %d clicks", self._learner.clicks)
+            log.warning(
+                "layers: the last checkpoint cannot be continued (%(error)s); learning starts anew", {"error": error}
+            )
+        log.info("layers: continuing after %(clicks)d clicks", {"clicks": self._learner.clicks})
         return {(self._topics.profiles, number): offset for number, offset in self._offsets.items()}
 
     def revoked(self, partitions: Iterable[Partition]) -> None:

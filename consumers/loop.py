@@ -126,7 +126,10 @@ class Loop:
         self._finish_by = self._clock() + self._config.drain_s
         self._consumer.pause(self._owned)
         if not self._finish(self._finish_by, self._hear):
-            log.warning("%s: %.0f s were not enough to finish; the rest is done again", self.role, self._config.drain_s)
+            log.warning(
+                "%(role)s: %(seconds).0f s were not enough to finish; the rest is done again",
+                {"role": self.role, "seconds": self._config.drain_s},
+            )
         self._checkpoint.commit_again()
 
     def _finish(self, by: float, meanwhile: Callable[[], None] | None = None) -> bool:
@@ -195,7 +198,8 @@ class Loop:
 
     def _tell(self, kind: str, partitions: Iterable[Partition]) -> None:
         names = [f"{topic}-{number}" for topic, number in sorted(partitions)]
-        log.info("%s: partitions %s", self.role, kind, extra={"role": self.role, "partitions": names})
+        told = {"role": self.role, "kind": kind, "count": len(names)}
+        log.info("%(role)s: partitions %(kind)s", told, extra={"partitions": names})
 
     def _begin(self, partitions: frozenset[Partition]) -> None:
         """Restore what is known of these partitions, then fetch."""
@@ -240,9 +244,10 @@ class Loop:
             finished = False
         if not finished:
             log.warning(
-                "%s: %.1f s were not enough to finish what is revoked; the next owner does the rest again",
-                self.role, self._config.revoke_s,
-            )  # fmt: skip
+                "%(role)s: %(seconds).1f s were not enough to finish what is revoked; the next owner does the"
+                " rest again",
+                {"role": self.role, "seconds": self._config.revoke_s},
+            )
         self._metrics.revoke_seconds.labels(self.role).observe(self._clock() - began)
 
     def _forget(self, partitions: Iterable[Partition]) -> None:
@@ -264,7 +269,9 @@ class Loop:
             self._aborted_since = now
         elif now - self._aborted_since > self._config.retry_s:
             raise error
-        log.warning("%s: %s; beginning again at the committed offsets", self.role, error)
+        log.warning(
+            "%(role)s: %(error)s; beginning again at the committed offsets", {"role": self.role, "error": error}
+        )
         self._metrics.aborts.labels(self.role).inc()
         self._consumer.pause(self._owned)
         self._suspended |= self._owned

@@ -103,7 +103,7 @@ class NeighboursRole:
         finally:
             reader.close()
         self._offsets = dict(complete)
-        log.info("neighbours: %d rows restored", len(self._published))
+        log.info("neighbours: %(rows)d rows restored", {"rows": len(self._published)})
         return {(self._topics.profiles, number): offset for number, offset in complete.items()}
 
     def revoked(self, partitions: Iterable[Partition]) -> None:

@@ -82,12 +82,15 @@ class PolicyWatch:
             if str(error) != self._told:
                 self._metrics.policy_loads.inc()
                 self._metrics.policy_load_failures.inc()
-                log.error("updater: the policy %s cannot be used, the last good one stays: %s", path, error)
+                log.error(
+                    "updater: the policy %(path)s cannot be used, the last good one stays: %(error)s",
+                    {"path": path, "error": error},
+                )
             self._told = str(error)
             return
         self._content, self._told = content, ""
         self._metrics.policy_loads.inc()
-        log.info("updater: the policy %s is followed as it is now", path)
+        log.info("updater: the policy %(path)s is followed as it is now", {"path": path})
 
     def _use(self, content: bytes) -> None:
         try:

@@ -93,8 +93,10 @@ class RankerRole:
                 restore(self.ranker, state)
                 self._taught.update({partition: set(offsets) for partition, offsets in state.taught.items()})
         except (ConfigurationError, InvalidEvent) as error:
-            log.warning("ranker: the last state cannot be continued (%s); learning starts anew", error)
-        log.info("ranker: continuing after %d clicks", self.ranker.version)
+            log.warning(
+                "ranker: the last state cannot be continued (%(error)s); learning starts anew", {"error": error}
+            )
+        log.info("ranker: continuing after %(clicks)d clicks", {"clicks": self.ranker.version})
         return {(self._topics.ranker_updates, number): offset for number, offset in self._offsets.items()}
 
     def revoked(self, partitions: Iterable[Partition]) -> None:

@@ -56,7 +56,9 @@ def restore(
         nonlocal told
         if clock() - told > _TELL_S:
             told = clock()
-            log.info("updater: restoring profiles, %d of %d records read", done, total)
+            log.info(
+                "updater: restoring profiles, %(done)d of %(records)d records read", {"done": done, "records": total}
+            )
 
     if shards:
         reader = open_tables({profiles: take}, shards)
@@ -66,7 +68,7 @@ def restore(
             reader.close()
     found, seconds = sum(map(len, shards.values())), max(clock() - began, 1e-3)
     log.info(
-        "updater: restored %d profiles of %d partition(s) in %.2f s (%.0f/s)",
-        found, len(shards), seconds, found / seconds,
-    )  # fmt: skip
+        "updater: restored %(profiles)d profiles of %(partitions)d partition(s) in %(seconds).2f s (%(rate).0f/s)",
+        {"profiles": found, "partitions": len(shards), "seconds": round(seconds, 4), "rate": round(found / seconds)},
+    )
     return shards

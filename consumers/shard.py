@@ -146,7 +146,10 @@ class Shard:
         try:
             return Profile.restore(user_id, decode(stored, ProfileRecord), self._items)
         except (InvalidEvent, ValueError, LookupError) as error:
-            log.error("updater: a profile of partition %d cannot be read and starts fresh: %s", self.partition, error)
+            log.error(
+                "updater: a profile of partition %(partition)d cannot be read and starts fresh: %(error)s",
+                {"partition": self.partition, "error": error},
+            )
             applied = decode(stored, ApplyMark).applied
             return Profile(user_id, applied=applied, encoded=applied)
 

@@ -143,9 +143,10 @@ class TableReader:
                 if record.topic not in self._told:
                     self._told.add(record.topic)
                     log.warning(
-                        "%s-%d@%d is not usable: %s (others of this topic are only counted)",
-                        record.topic, record.partition, record.offset, error,
-                    )  # fmt: skip
+                        "%(topic)s-%(partition)d@%(offset)d is not usable: %(error)s (others of this topic are only"
+                        " counted)",
+                        {"topic": record.topic, "partition": record.partition, "offset": record.offset, "error": error},
+                    )
                 if self._metrics:
                     self._metrics.table_errors.labels(record.topic).inc()
             if self._metrics:

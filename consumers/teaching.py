@@ -62,7 +62,7 @@ class Teaching:
         try:
             lesson = self._teacher.lesson(questions, now_ms)
         except Exception:
-            log.exception("updater: a lesson of %d clicks for the ranker failed", len(questions))
+            log.exception("updater: a lesson of %(clicks)d clicks for the ranker failed", {"clicks": len(questions)})
             self._metrics.lessons_failed.inc()
             return []
         taught: defaultdict[int, list[int]] = defaultdict(list)

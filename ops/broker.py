@@ -78,7 +78,7 @@ class EmbeddedBroker:
                     " embedded broker (0 = any free one)"
                 )
             if self._launch(binary, timeout_s):
-                log.info("the embedded broker listens on %s", self.bootstrap)
+                log.info("the embedded broker listens on %(bootstrap)s", {"bootstrap": self.bootstrap})
                 return self
             said = self._log()
             self.stop()

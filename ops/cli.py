@@ -90,8 +90,9 @@ def cluster(effective: Settings) -> Iterator[Connection]:
     with EmbeddedBroker(effective.broker_port) as broker:
         log.info(
             "an embedded broker runs, in memory, for as long as this process; for other commands: "
-            "export STRATA_KAFKA_BOOTSTRAP=%s", broker.bootstrap,
-        )  # fmt: skip
+            "export STRATA_KAFKA_BOOTSTRAP=%(bootstrap)s",
+            {"bootstrap": broker.bootstrap},
+        )
         yield effective.connection(broker.bootstrap)
 
 

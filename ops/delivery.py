@@ -39,6 +39,6 @@ def exactly_once(settings: Settings, connection: Connection, metrics: Metrics) -
         )
     chosen = settings.delivery != "at-least-once" and why is None
     mode = "exactly-once" if chosen else "at-least-once"
-    log.info("delivery %s%s", mode, f": {why}" if why else "")
+    log.info("delivery %(mode)s%(because)s", {"mode": mode, "because": f": {why}" if why else ""})
     metrics.delivery.info({"mode": mode})
     return chosen

@@ -1,4 +1,8 @@
-"""One log for all rooms: they use the standard library's loggers, and structlog renders what they say."""
+"""One log for all rooms: they use the standard library's loggers, and structlog renders what they say.
+
+A line's facts are its named arguments, ``log.info("%(profiles)d profiles restored", {"profiles": 3})``: a person reads
+them in the text, a machine has them as fields of JSON, beside the text's ``template``, by which like ones are found.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +39,7 @@ def configure(level: str = "info", format: Literal["auto", "console", "json"] = 
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        _facts(shown=not console),
         _role,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
     ]
@@ -48,7 +53,9 @@ def configure(level: str = "info", format: Literal["auto", "console", "json"] = 
     handler.addFilter(_WorthTelling())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
+            foreign_pre_chain=shared,
+            pass_foreign_args=True,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
     root = logging.getLogger()
@@ -56,6 +63,20 @@ def configure(level: str = "info", format: Literal["auto", "console", "json"] = 
     root.setLevel(level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _facts(*, shown: bool) -> structlog.typing.Processor:
+    """Named arguments become fields."""
+
+    def add(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        named = event.pop("positional_args", None)
+        if shown and isinstance(named, dict):
+            event.setdefault("template", event["_record"].msg)
+            for name, value in named.items():
+                event.setdefault(name, value if isinstance(value, (str, int, float, list, dict)) else str(value))
+        return event
+
+    return add
 
 
 def _role(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

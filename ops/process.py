@@ -145,7 +145,10 @@ class Process:
         ]
         for thread in self._threads:
             thread.start()
-        log.info("running %s; metrics and health at %s", ", ".join(self.roles), self.probes.url)
+        log.info(
+            "running %(running)s; metrics and health at %(url)s",
+            {"running": ", ".join(self.roles), "url": self.probes.url},
+        )
 
     def stop(self) -> None:
         """Ask every loop to drain; returns at once."""
@@ -196,7 +199,7 @@ class Process:
         except BaseException as error:
             if self.failure is None:
                 self.failure = error
-            log.error("%s stopped: %s", loop.role, error)
+            log.error("%(role)s stopped: %(error)s", {"role": loop.role, "error": error})
             self._stop.set()  # half a process would look alive and serve stale lists
 
     def _dead(self) -> str | None:
@@ -237,7 +240,10 @@ class Process:
             sha256=settings.model_sha256,
             threads=settings.threads,
         )
-        log.info("encoder %s, %s on %s", encoder.name, encoder.precision, encoder.device)
+        log.info(
+            "encoder %(model)s, %(precision)s on %(device)s",
+            {"model": encoder.name, "precision": encoder.precision, "device": encoder.device},
+        )
         return encoder
 
     def _outlet_capacity(self) -> int:

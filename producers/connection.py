@@ -105,8 +105,12 @@ class Connection:
                     raise BrokerUnavailable(self._explain(error, attempt)) from error
                 wait = _BACKOFF_S[min(attempt, len(_BACKOFF_S)) - 1] * random.uniform(0.8, 1.2)  # noqa: S311
                 log.warning(
-                    "no connection to Kafka at %s (%s); attempt %d of %d, the next in %.1f s",
-                    self.bootstrap, type(error).__name__, attempt, self.attempts, wait,
+                    "no connection to Kafka at %(bootstrap)s (%(error)s); attempt %(attempt)d of %(attempts)d, the next"
+                    " in %(seconds).1f s",
+                    {
+                        "bootstrap": self.bootstrap, "error": type(error).__name__, "attempt": attempt,
+                        "attempts": self.attempts, "seconds": wait,
+                    },
                 )  # fmt: skip
                 sleep(wait)
         raise AssertionError("attempts is at least 1")

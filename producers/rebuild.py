@@ -58,4 +58,7 @@ def rebuild(connection: Connection, topics: Topics, group: str) -> None:
         }
     if failed:
         raise BrokerError(f"the offsets of group {group} could not be set back: {failed}")
-    log.info("deleted %s; group %s begins again at the beginning of %s", ", ".join(derived), group, topics.clicks)
+    log.info(
+        "deleted %(deleted)s; group %(group)s begins again at the beginning of %(topic)s",
+        {"deleted": ", ".join(derived), "group": group, "topic": topics.clicks},
+    )

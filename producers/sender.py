@@ -135,7 +135,7 @@ class Sender:
             try:
                 producer.close(timeout=timeout_s)
             except KafkaError as error:
-                log.warning("the producer did not close cleanly: %s", error)
+                log.warning("the producer did not close cleanly: %(error)s", {"error": error})
 
     def too_long(self, messages: Sequence[Message]) -> list[tuple[Message, str]]:
         """Those that no broker with our topics would take, each with the reason: found before anything is sent."""
@@ -168,7 +168,9 @@ class Sender:
         try:
             producer.flush(timeout=self._timeout_s)
         except KafkaError:
-            log.warning("the broker has not acknowledged everything after %.0f s", self._timeout_s)
+            log.warning(
+                "the broker has not acknowledged everything after %(seconds).0f s", {"seconds": self._timeout_s}
+            )
         for message, future in futures:
             if future.is_done:
                 if future.exception is not None:

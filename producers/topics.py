@@ -210,7 +210,10 @@ class Topics:
                 f"topic {spec.name} is missing and could not be created ({type(error).__name__}). "
                 + self._how_to_create([spec])
             ) from error
-        log.info("created topic %s with %d partition(s)", spec.name, spec.partitions)
+        log.info(
+            "created topic %(topic)s with %(partitions)d partition(s)",
+            {"topic": spec.name, "partitions": spec.partitions},
+        )
 
     def _how_to_create(self, specs: list[Spec]) -> str:
         replication = f" --replication-factor {self.replication}" if self.replication > 0 else ""

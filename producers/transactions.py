@@ -116,7 +116,10 @@ class TransactionalPublisher:
         try:
             self._ready()
         except (PublishFailed, TransactionAborted) as error:
-            log.warning("transactions under %s cannot begin yet: %s", transactional_id, error)
+            log.warning(
+                "transactions under %(transactional_id)s cannot begin yet: %(error)s",
+                {"transactional_id": transactional_id, "error": error},
+            )
 
     def publish(
         self, messages: Sequence[Message], offsets: Mapping[tuple[str, int], int], membership: Any = None

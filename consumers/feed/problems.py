@@ -63,11 +63,11 @@ def on_http(_request: Request, error: Exception) -> Response:
 
 def on_fault(_request: Request, error: Exception) -> Response:
     """What Strata needs and cannot have at the moment."""
-    log.warning("a request was not answered: %s", error)
+    log.warning("a request was not answered: %(error)s", {"error": error})
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "not now; try again", Retry_After="5").response()
 
 
 def on_error(_request: Request, error: Exception) -> Response:
     """What nobody expected. The message stays here: it may tell what is nobody's business."""
-    log.error("a request failed: %s", type(error).__name__, exc_info=error)
+    log.error("a request failed: %(error)s", {"error": type(error).__name__}, exc_info=error)
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the fault is on this side, and in the log").response()

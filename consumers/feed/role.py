@@ -113,7 +113,7 @@ class FeedRole:
                 tables.catch_up(_RESTORE_S)
                 self._flush()
             self._ready = True
-            log.info("feed at %s", self.server.url)
+            log.info("feed at %(url)s", {"url": self.server.url})
             while not stop.is_set():
                 self._live.beat()
                 tables.poll(_POLL_S, _BATCH)
