@@ -35,6 +35,7 @@ from models.shown import Shown
 if TYPE_CHECKING:
     from models.layer_membership import Membership
     from models.layer_view import LayerView
+    from models.sequence import SequenceScorer
 
 _CELLS: Final = 1 << 24  # users × items in the working arrays of a chunk: 80 MB
 _CHUNK: Final = 64  # users at a time: more would push their features out of the processor's cache
@@ -105,12 +106,14 @@ class Recommender:
         index: ItemIndex,
         layers: LayerView | None = None,
         config: RankingConfig | None = None,
+        sequence: SequenceScorer | None = None,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         self.items = items
         self.neighbours = neighbours
         self.index = index
         self.layers = layers
+        self.sequence = sequence
         self.config = config = config or RankingConfig()
         self.weights = self.learned = as_weights(config.weights)
         self.weights_version = 0
@@ -146,6 +149,9 @@ class Recommender:
         self.items.recentre()
         self.filters.follow(again)
         self.promotion.follow(range(len(self.items)) if again else self.items.changed)
+        if self.sequence is not None:
+            self.sequence.changed(self.items.changed)
+            self.sequence.follow()
         self.index.sync()
         self.neighbours.grow()
 
@@ -332,8 +338,10 @@ class Recommender:
             np.multiply(found.recent, damping, out=values[1])
             values[2] = found.text
             values[3] = self._layer_scores(membership, found)
+            counts = self.neighbours.counts[rows]
+            values[4] = self._sequence_scores(histories, found, counts)
             popularity, top = self._popularity(rows)
-            made = features_of(values, popularity, top, self.neighbours.counts[rows])
+            made = features_of(values, popularity, top, counts)
         with self._timed("score"):
             scores = score(weights, made, found.valid)
         return Scored(found, made, histories.buckets, scores)
@@ -357,6 +365,14 @@ class Recommender:
             scores += flat[found.rows + layer[:, None] * n] * weight[:, None]
         scores *= found.valid
         return scores
+
+    def _sequence_scores(
+        self, histories: Histories, found: Candidates, counts: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """What the deep part says, float32 [b, m]; nothing of items that nobody has clicked: it has not met them."""
+        if self.sequence is None or not self.sequence.version:
+            return np.zeros(found.rows.shape, np.float32)
+        return self.sequence.scores(histories, found.rows, found.valid & (counts > 0))
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

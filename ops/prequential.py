@@ -33,10 +33,15 @@ from models.profile import Profile
 from models.ranker import RankingConfig
 from models.ranker_learning import LearningConfig, RankerLearner
 from models.recommender import Recommender
+from models.sequence import SequenceScorer
+from models.sequence_learning import SequenceLearner, SequenceLearning
 from ops.measures import CUTOFF, MISS, Evaluation, Measures
 
 BLOCK: Final = 64
 """Clicks between two updates of the tables that lists are made from."""
+
+SNAPSHOT: Final = 16
+"""Blocks between two snapshots of the deep part: a service publishes it every few seconds."""
 
 _COVERAGE_EVERY: Final = 8  # blocks whose whole lists are looked at for coverage, of every method alike
 
@@ -65,12 +70,16 @@ class System:
     """Blocks by which the weights that serve and teach are older than what is known: a service's are a second old."""
     precision: Precision = "fp32"
     """Of the product of users and items."""
+    sequence: SequenceLearning | None = field(default_factory=SequenceLearning)
+    """How the deep part is trained; None: there is none."""
     neighbours: Neighbours = field(init=False)
     learner: LayerLearner = field(init=False)
     view: LayerView = field(init=False)
     recommender: Recommender = field(init=False)
     ranker: RankerLearner = field(init=False)
     teacher: Teacher = field(init=False)
+    deep: SequenceLearner | None = field(init=False, default=None)
+    _blocks: int = field(init=False, default=0)
     profiles: dict[str, Profile] = field(init=False, default_factory=dict)
     _weights: deque[tuple[NDArray[np.float32], NDArray[np.float32]]] = field(init=False, default_factory=deque)
 
@@ -79,7 +88,10 @@ class System:
         self.learner = LayerLearner(self.items)
         self.view = LayerView(self.items)
         index = ItemIndex(self.items, precision=self.precision)
-        self.recommender = Recommender(self.items, self.neighbours, index, self.view, self.config)
+        scorer = None
+        if self.sequence is not None:
+            self.deep, scorer = SequenceLearner(self.items, learning=self.sequence), SequenceScorer(self.items)
+        self.recommender = Recommender(self.items, self.neighbours, index, self.view, self.config, scorer)
         self.recommender.follow()
         self.ranker = RankerLearner(self.recommender.weights.copy(), self.learning)
         self.teacher = Teacher(self.recommender, self.learning)
@@ -118,6 +130,7 @@ class System:
                 self.recommender.learned, self.recommender.weights = self._weights.popleft()
         for row, history in learned:
             self.neighbours.learn(row, history)
+        self._train(learned)
         self.place(list(touched.values()))
         known = [profile for profile in touched.values() if profile.vector is not None]
         if known:
@@ -131,6 +144,19 @@ class System:
         for info in infos:
             self.view.put_layer(info)
         self.recommender.follow()
+
+    def _train(self, learned: Sequence[tuple[int, list[int]]]) -> None:
+        """The deep part: a step a block; readers take over a snapshot after every :data:`SNAPSHOT` of them."""
+        if self.deep is None:
+            return
+        for row, history in learned:
+            self.deep.add(row, history)
+        while self.deep.step():
+            pass
+        self._blocks += 1
+        scorer = self.recommender.sequence
+        if scorer is not None and self._blocks % SNAPSHOT == 0 and self.deep.clicks:
+            scorer.put(self.deep.snapshot(), self.deep.clicks)
 
     def _encoded(self, profiles: Sequence[Profile]) -> NDArray[np.float32] | None:
         if self.encoder is None:

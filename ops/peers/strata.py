@@ -18,6 +18,7 @@ from models.neighbours import WINDOW
 from models.profile import Profile
 from models.ranker import DEFAULT_WEIGHTS, RankingConfig
 from models.ranker_learning import LearningConfig
+from models.sequence_learning import SequenceLearning
 from ops.peers.protocol import Clicks, Questions, top, within
 from ops.prequential import System
 
@@ -56,7 +57,9 @@ class Strata:
             raise ConfigurationError(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
         weights = {name: values for name, values in DEFAULT_WEIGHTS.items() if part_of(name) not in without}
         learning = LearningConfig(step=step, sample=sample, without=frozenset(without))
-        self.system = System(items, RankingConfig(mix=0.0, diversity=diversity, weights=weights), learning=learning)
+        config = RankingConfig(mix=0.0, diversity=diversity, weights=weights)
+        deep = None if "sequence" in without else SequenceLearning()
+        self.system = System(items, config, learning=learning, sequence=deep)
         self._offset = 0
 
     def recommend(self, questions: Questions, n: int) -> NDArray[np.int64]:
