@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.cotext import NewItems
 from models.histories import RECENT, Histories
 from models.index import ItemIndex
 from models.neighbours import Neighbours
@@ -41,6 +42,8 @@ class Candidates:
         The same of the newest clicks: see :attr:`~models.histories.Histories.recent`.
     text : float32 [b, m]
         Cosine, not below 0.
+    cotext : float32 [b, m]
+        Of new items: see :mod:`models.cotext`.
     """
 
     rows: NDArray[np.int64]
@@ -48,6 +51,7 @@ class Candidates:
     co: NDArray[np.float32]
     recent: NDArray[np.float32]
     text: NDArray[np.float32]
+    cotext: NDArray[np.float32]
 
 
 @dataclass(slots=True, frozen=True)
@@ -58,6 +62,7 @@ class Quota:
     co: int
     layer: int
     popular: int
+    new: int
 
 
 class CandidateSources:
@@ -81,6 +86,7 @@ class CandidateSources:
         self.index = index
         self.layers = layers
         self.quota = quota
+        self.new = NewItems(index.items, neighbours, index)
         self.wanted: NDArray[np.int64] = np.empty(0, np.int64)
         self._sums: NDArray[np.float32] = np.zeros(0, np.float32)
         self._recent: NDArray[np.float32] = np.zeros(0, np.float32)
@@ -132,6 +138,7 @@ class CandidateSources:
         recent = self._recent[: b * n]
         touched = self.neighbours.add_scores(histories.rows, histories.decay, sums, n)
         lately = self.neighbours.add_scores(histories.rows[:, :RECENT], histories.recent, recent, n)
+        known = sums[seen]
         sums[seen] = 0
         near = None
         if n > _FILLED and not self.index.exact:
@@ -143,13 +150,15 @@ class CandidateSources:
         newest = np.where(valid, recent[keys], np.float32(0))
         text = self.index.cosines(vectors, rows) if near is None else near.ravel()[keys]
         text = np.where(valid, np.maximum(text, 0), np.float32(0))
+        sums[seen] = known  # what somebody has met says most about what reads like it
+        cotext = self.new.scores(sums, n, rows) * valid
         if n <= _FILLED:
             sums.fill(0)
             recent.fill(0)
         else:
             sums[touched] = 0
             recent[lately] = 0
-        return Candidates(rows, valid, co, newest, text)
+        return Candidates(rows, valid, co, newest, text, cotext)
 
     def _dense(
         self,
@@ -171,6 +180,7 @@ class CandidateSources:
         grid = marks.reshape(b, n)
         if len(self.wanted):
             grid[:, self.wanted] = True
+        marks[self._new(sums, n, vectors, text)] = True
         marks[seen] = False
         grid &= offered
         found = np.flatnonzero(marks)
@@ -197,11 +207,26 @@ class CandidateSources:
             keys += self._layer_keys(self.layers, membership, n)
         if len(self.wanted):
             keys.append((self.wanted + (np.arange(b) * n)[:, None]).ravel())
+        keys.append(self._new(sums, n, vectors, None))
         found = np.unique(np.concatenate(keys))
         marks[seen] = True
         found = found[offered[found % n] & ~marks[found]]
         marks[seen] = False
         return self._filled(found, seen, b, offered, least)
+
+    def _new(
+        self, sums: NDArray[np.float32], n: int, vectors: NDArray[np.float32], text: NDArray[np.float32] | None
+    ) -> NDArray[np.int64]:
+        """Keys of each user's new items: half those that co says most of, half those that read most like his clicks."""
+        b, rows, most = len(vectors), self.new.rows, self.quota.new // 2
+        starts = (np.arange(b) * n)[:, None]
+        if len(rows) <= most:
+            return (rows + starts).ravel()
+        first = len(rows) - most
+        co = sums[rows + starts] * self.neighbours.damping(rows)
+        near = vectors @ self.index.items.centred(rows).T if text is None else text[:, rows]
+        best = [rows[np.argpartition(value, first, axis=1)[:, first:]] + starts for value in (co, near)]
+        return np.concatenate(best).ravel()
 
     def _once(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
         """Keys without repeats, in their order: quicker than sorting them."""

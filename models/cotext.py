@@ -1,0 +1,95 @@
+"""New items: co-occurrence borrowed from what reads alike (design §7, "cotext").
+
+An item that few have clicked has no co-clicks of its own. What its nearest items in text have stands in for them::
+
+    cotext(q) = Σ_j max(0, cos(q, j)) · co(j) / Σ_j max(0, cos(q, j))        j: the 20 nearest of q
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.index import ItemIndex
+from models.items import ItemStore
+from models.neighbours import Neighbours
+
+FEW: Final = 5
+"""Clicks below which an item is new."""
+
+NEAR: Final = 20
+"""Items in text that stand in for its co-clicks."""
+
+MOST: Final = 512
+"""New items that are looked at, those that came last: a catalogue of a million has mostly items that nobody clicks."""
+
+_BATCH: Final = 64  # whose nearest are looked up between two batches of lists
+_GROWN: Final = 1.2  # times the items there were: those that are near now are others
+
+
+class NewItems:
+    """Which items are new, and what reads like them.
+
+    Attributes
+    ----------
+    rows : int64 [f]
+        The new ones that may be found by co of their nearest, rising.
+    near : int32 [f, NEAR]
+        Their nearest.
+    weights : float32 [f, NEAR]
+        Their cosines, summing up to 1; 0 where there are fewer.
+    place : int32 [items]
+        Row → its place in these arrays; -1 for an item that is not new.
+    """
+
+    def __init__(self, items: ItemStore, neighbours: Neighbours, index: ItemIndex) -> None:
+        self._items = items
+        self._neighbours = neighbours
+        self._index = index
+        self._known: dict[int, tuple[int, NDArray[np.int32], NDArray[np.float32]]] = {}
+        self._take([])
+
+    def follow(self, offered: NDArray[np.bool_]) -> None:
+        """Follow clicks and catalogue: items on offer, bool [n]."""
+        n = len(offered)
+        few = np.flatnonzero((self._neighbours.counts[:n] < FEW) & offered)[-MOST:].tolist()
+        wanted = set(few)
+        self._known = {row: known for row, known in self._known.items() if row in wanted}
+        unknown = [row for row in few if row not in self._known or self._known[row][0] * _GROWN < n][:_BATCH]
+        if unknown:
+            rows = np.array(unknown)
+            cosines, near = self._index.search(self._items.centred(rows), NEAR + 1)
+            own = near == rows[:, None]
+            weights = np.where(own | (near < 0), 0, np.maximum(cosines, 0)).astype(np.float32)
+            weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
+            for at, row in enumerate(unknown):
+                self._known[row] = n, np.maximum(near[at], 0).astype(np.int32), weights[at]
+        self._take([row for row in few if row in self._known])
+        self.place = np.full(n, -1, np.int32)
+        self.place[self.rows] = np.arange(len(self.rows))
+
+    def _take(self, rows: list[int]) -> None:
+        self.rows = np.array(rows, np.int64)
+        shape = len(rows), NEAR + 1
+        self.near = np.array([self._known[row][1] for row in rows], np.int32).reshape(shape)
+        self.weights = np.array([self._known[row][2] for row in rows], np.float32).reshape(shape)
+        self.place = np.full(0, -1, np.int32)
+
+    def scores(self, sums: NDArray[np.float32], n: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """cotext of candidates, float32 [b, m]; 0 for those that are not new.
+
+        Parameters
+        ----------
+        sums : float32 [b · n]
+            co without the items' own √(n_q + 1): see :meth:`~models.neighbours.Neighbours.scores`.
+        rows : int64 [b, m]
+        """
+        made = np.zeros(rows.shape, np.float32)
+        users, places = np.nonzero(self.place[rows] >= 0)
+        new = self.place[rows[users, places]]
+        near = self.near[new]
+        co = sums[near + (users * n)[:, None]] * self._neighbours.damping(near)
+        made[users, places] = (co * self.weights[new]).sum(axis=1)
+        return made
