@@ -42,8 +42,8 @@ class Candidates:
         The same of the newest clicks: see :attr:`~models.histories.Histories.recent`.
     text : float32 [b, m]
         Cosine, not below 0.
-    cotext : float32 [b, m]
-        Of new items: see :mod:`models.cotext`.
+    cotext : float32 [b, m], optional
+        Of new items: see :mod:`models.cotext`. None where no places are kept for them.
     """
 
     rows: NDArray[np.int64]
@@ -51,7 +51,7 @@ class Candidates:
     co: NDArray[np.float32]
     recent: NDArray[np.float32]
     text: NDArray[np.float32]
-    cotext: NDArray[np.float32]
+    cotext: NDArray[np.float32] | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -138,7 +138,7 @@ class CandidateSources:
         recent = self._recent[: b * n]
         touched = self.neighbours.add_scores(histories.rows, histories.decay, sums, n)
         lately = self.neighbours.add_scores(histories.rows[:, :RECENT], histories.recent, recent, n)
-        known = sums[seen]
+        known = sums[seen] if self.quota.new else None
         sums[seen] = 0
         near = None
         if n > _FILLED and not self.index.exact:
@@ -150,8 +150,10 @@ class CandidateSources:
         newest = np.where(valid, recent[keys], np.float32(0))
         text = self.index.cosines(vectors, rows) if near is None else near.ravel()[keys]
         text = np.where(valid, np.maximum(text, 0), np.float32(0))
-        sums[seen] = known  # what somebody has met says most about what reads like it
-        cotext = self.new.scores(sums, n, rows) * valid
+        cotext = None
+        if known is not None:
+            sums[seen] = known  # what somebody has met says most about what reads like it
+            cotext = self.new.scores(sums, n, rows) * valid
         if n <= _FILLED:
             sums.fill(0)
             recent.fill(0)
@@ -180,7 +182,8 @@ class CandidateSources:
         grid = marks.reshape(b, n)
         if len(self.wanted):
             grid[:, self.wanted] = True
-        marks[self._new(sums, n, vectors, text)] = True
+        if self.quota.new:
+            marks[self._new(sums, n, vectors, text)] = True
         marks[seen] = False
         grid &= offered
         found = np.flatnonzero(marks)
@@ -207,7 +210,8 @@ class CandidateSources:
             keys += self._layer_keys(self.layers, membership, n)
         if len(self.wanted):
             keys.append((self.wanted + (np.arange(b) * n)[:, None]).ravel())
-        keys.append(self._new(sums, n, vectors, None))
+        if self.quota.new:
+            keys.append(self._new(sums, n, vectors, None))
         found = np.unique(np.concatenate(keys))
         marks[seen] = True
         found = found[offered[found % n] & ~marks[found]]

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from models.popularity import HALF_LIVES
 
-SCORERS: Final = ("co", "co.short", "text", "layer", "sequence", "cotext")
-"""Scorers of a user and an item: co, co of the newest clicks (each counts .6 of the next newer), text, layers, the deep
-part (:mod:`models.sequence`), and of new items co of what reads like them (:mod:`models.cotext`)."""
+SCORERS: Final = ("co", "co.short", "text", "layer", "sequence")
+"""Scorers of a user and an item: co, co of the newest clicks (each counts .6 of the next newer), text, layers, and the
+deep part (:mod:`models.sequence`)."""
 
 FORMS: Final = ("ratio", "log", "rank")
 
@@ -46,7 +46,7 @@ def part_of(feature: str) -> str:
     """The part of a reason that a feature counts towards."""
     if feature == "item.new":
         return "new"
-    return {"item": "popularity", "cotext": "new"}.get(name := feature.split(".")[0], name)
+    return {"item": "popularity"}.get(name := feature.split(".")[0], name)
 
 
 _TEXT, _TEXT_NEW = FEATURES.index("text.ratio"), FEATURES.index("text.new")

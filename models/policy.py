@@ -142,6 +142,7 @@ RULES: Final = (
     "fatigue",
     "category_cap",
     "diversity",
+    "new_items",
 )
 """The counters' labels of all other rules.
 
@@ -149,6 +150,6 @@ Items that came under it: the first five.
 Items kept from users, list by list: user_blocked, seen, fatigue, category_cap.
 Seen items that a user may be offered again, list by list: repeat_after.
 Dismissals that were read: dismissed.
-Items in a list that the score alone would not have put there: diversity.
+Items in a list that the score alone would not have put there: diversity, new_items.
 Boosts count the items in lists that they changed, pins the lists that they are in.
 """

@@ -129,7 +129,10 @@ class Recommender:
         self.shown = Shown()
         self.fatigue = Fatigue(self.shown, self.filters, self.counts)
         self._diversity = config.diversity
-        quota = Quota(config.text_candidates, config.co_candidates, config.layer_candidates, config.popular_candidates, config.new_candidates)
+        new = config.new_candidates if config.new_items else 0
+        quota = Quota(
+            config.text_candidates, config.co_candidates, config.layer_candidates, config.popular_candidates, new
+        )
         self.sources = CandidateSources(neighbours, index, layers, quota)
         self.follow()
 
@@ -154,8 +157,9 @@ class Recommender:
             self.sequence.follow()
         self.index.sync()
         self.neighbours.grow()
-        n = len(self.items)
-        self.sources.new.follow(self.items.encoded[:n] & self.items.available[:n])
+        if self.config.new_items:
+            n = len(self.items)
+            self.sources.new.follow(self.items.encoded[:n] & self.items.available[:n])
 
     def user_vectors(
         self, profiles: Sequence[Profile], encoded: NDArray[np.float32] | None = None, mix: float | None = None
@@ -253,8 +257,8 @@ class Recommender:
             near = cosines(self.items, np.take_along_axis(rows, best, axis=1)) if strength else None
             order = diversify(np.take_along_axis(free, best, axis=1), near, n, strength)
             chosen = np.take_along_axis(best, order, axis=1)
-            if self.config.new_items:
-                chosen = self._reserved(scored.candidates, free, chosen)
+            if scored.candidates.cotext is not None:
+                chosen = self._reserved(scored.candidates.rows, scored.candidates.cotext, free, chosen)
             listed = np.take_along_axis(free, chosen, axis=1)
             self.counts["diversity"] += int((np.isfinite(listed) & (order >= n)).sum())
             featured: list[list[int]] = []
@@ -275,20 +279,28 @@ class Recommender:
             lists[user].pinned = frozenset(rows[user, columns].tolist())
         return lists
 
-    def _reserved(self, found: Candidates, free: NDArray[np.float32], chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _reserved(
+        self,
+        rows: NDArray[np.int64],
+        cotext: NDArray[np.float32],
+        free: NDArray[np.float32],
+        chosen: NDArray[np.int64],
+    ) -> NDArray[np.int64]:
         """Lists (columns [b, n]) with the best new items in their last places, where they hold fewer than they may.
 
-        A new item comes in where it is not further below what it displaces than ``new_within``.
+        The best by score and by cotext over the user's largest, which alone knows something of an item that nobody
+        has clicked. One comes in where it is not further below what it displaces than ``new_within``.
         """
         users = np.arange(len(chosen))
-        new = self.sources.new.place[found.rows] >= 0
-        value = np.where(new, free, np.float32(-np.inf))
+        new = self.sources.new.place[rows] >= 0
+        borrowed = cotext / np.maximum(cotext.max(axis=1, keepdims=True), 1e-12)
+        value = np.where(new, free + borrowed, np.float32(-np.inf))
         value[users[:, None], chosen] = -np.inf
         missing = self.config.new_items - new[users[:, None], chosen].sum(axis=1)
         chosen = chosen.copy()
         for last in range(1, min(self.config.new_items, chosen.shape[1]) + 1):
             best = value.argmax(axis=1)
-            near = value[users, best] >= free[users, chosen[:, -last]] - self.config.new_within
+            near = free[users, best] >= free[users, chosen[:, -last]] - self.config.new_within
             comes = (missing >= last) & near & np.isfinite(value[users, best]) & ~new[users, chosen[:, -last]]
             chosen[comes, -last] = best[comes]
             self.counts["new_items"] += int(comes.sum())
@@ -364,7 +376,6 @@ class Recommender:
             values[3] = self._layer_scores(membership, found)
             counts = self.neighbours.counts[rows]
             values[4] = self._sequence_scores(histories, found, counts)
-            values[5] = found.cotext
             popularity, top = self._popularity(rows)
             made = features_of(values, popularity, top, counts)
         with self._timed("score"):

@@ -77,7 +77,7 @@ class SequenceNet(nn.Module):  # type: ignore[misc]
         self.start = nn.Parameter(torch.randn(d) * 0.02)
         self.places = nn.Parameter(torch.randn(WINDOW + 1, d) * 0.02)
         self.before, self.between, self.after = nn.LayerNorm(d), nn.LayerNorm(d), nn.LayerNorm(d)
-        self.query, self.key, self.value = (nn.Linear(d, d, bias=False) for _ in range(3))
+        self.query, self.look = nn.Linear(d, d, bias=False), nn.Linear(d, 2 * d, bias=False)
         self.mix = nn.Linear(d, d)
         self.feed = nn.Sequential(nn.Linear(d, 2 * d), nn.GELU(), nn.Linear(2 * d, d))
         self.drop = nn.Dropout(0.1)
@@ -104,13 +104,13 @@ class SequenceNet(nn.Module):  # type: ignore[misc]
         """
         b, _, d = clicks.shape
         x = torch.cat([self.start.expand(b, 1, d), torch.where(there[..., None], clicks, 0.0)], dim=1)
-        x = self.drop(x + self.places[: x.shape[1]])
+        x = x + self.places[: x.shape[1]]
         newest = there[:, :1].long()
         y = self.before(x)
         first = newest[:, :, None].expand(b, 1, d)
         query, key, value = (
-            made.view(b, -1, self.heads, d // self.heads).transpose(1, 2)
-            for made in (self.query(y.gather(1, first)), self.key(y), self.value(y))
+            made.reshape(b, -1, self.heads, d // self.heads).transpose(1, 2)
+            for made in (self.query(y.gather(1, first)), *self.look(y).chunk(2, dim=2))
         )
         seen = torch.cat([torch.ones_like(there[:, :1]), there], dim=1)[:, None, None, :]
         looked = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)

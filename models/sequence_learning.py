@@ -31,7 +31,7 @@ _DISTINCT_EVERY: Final = 64  # steps between two lists of what has been clicked
 class SequenceLearning:
     """How the net is trained."""
 
-    batch: int = 64
+    batch: int = 128
     """Newest clicks of a step, at most."""
     replay: int = 2
     """Clicks of the memory beside each of them."""

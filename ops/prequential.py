@@ -146,13 +146,13 @@ class System:
         self.recommender.follow()
 
     def _train(self, learned: Sequence[tuple[int, list[int]]]) -> None:
-        """The deep part: a step a block; readers take over a snapshot after every :data:`SNAPSHOT` of them."""
-        if self.deep is None:
+        """The deep part: a step whenever a batch waits; readers take over a snapshot after :data:`SNAPSHOT` blocks."""
+        if self.deep is None or self.sequence is None:
             return
         for row, history in learned:
             self.deep.add(row, history)
-        while self.deep.step():
-            pass
+        while self.deep.waiting >= self.sequence.batch:
+            self.deep.step()
         self._blocks += 1
         scorer = self.recommender.sequence
         if scorer is not None and self._blocks % SNAPSHOT == 0 and self.deep.clicks:

@@ -59,7 +59,9 @@ class Strata:
             raise ConfigurationError(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
         weights = {name: values for name, values in DEFAULT_WEIGHTS.items() if part_of(name) not in without}
         learning = LearningConfig(step=step, sample=sample, without=frozenset(without))
-        config = RankingConfig(mix=0.0, diversity=diversity, weights=weights, new_items=new_items, new_within=new_within)
+        config = RankingConfig(
+            mix=0.0, diversity=diversity, weights=weights, new_items=new_items, new_within=new_within
+        )
         deep = None if "sequence" in without else SequenceLearning()
         self.system = System(items, config, learning=learning, sequence=deep)
         self._offset = 0

@@ -134,6 +134,8 @@ class Settings(  # the last of the bases has the first fields
             text_candidates=self.text_candidates,
             co_candidates=self.co_candidates,
             layer_candidates=self.layer_candidates,
+            new_items=self.new_items,
+            new_within=self.new_items_within,
             diversity=self.diversity,
             repeat_after_s=self.repeat_after,
             arms=self.arms,

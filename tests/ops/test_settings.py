@@ -252,6 +252,8 @@ REACHES: dict[str, Reach] = {
     "text_candidates": ({"text_candidates": 9}, lambda s: s.ranking.text_candidates, 9),
     "co_candidates": ({"co_candidates": 9}, lambda s: s.ranking.co_candidates, 9),
     "layer_candidates": ({"layer_candidates": 9}, lambda s: s.ranking.layer_candidates, 9),
+    "new_items": ({"new_items": 2}, lambda s: s.ranking.new_items, 2),
+    "new_items_within": ({"new_items_within": 1}, lambda s: s.ranking.new_within, 1),
     "layers": ({"layers": 3}, lambda s: s.layer_settings.width, 3),
     "layers_fine": ({"layers_fine": 3}, lambda s: s.layer_settings.width_fine, 3),
     "layers_publish_s": ({"layers_publish_s": 3}, lambda s: s.layers_config.publish_s, 3),

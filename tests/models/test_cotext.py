@@ -1,0 +1,105 @@
+"""New items: what stands in for the co-clicks that they have not had, and the places that are kept for them."""
+
+import numpy as np
+import pytest
+
+from models import cotext
+from models.cotext import FEW, NEAR
+from models.ranker import RankingConfig
+from models.recommender import RankedList
+from tests.small_shop import NOW, Shop, record
+
+ANY = 1e6
+"""No score is so far below another."""
+
+
+def shop_with(new_items: int, within: float = ANY) -> Shop:
+    """A shop in which every item but one of each group was clicked often enough, and what comes new is told by text."""
+    shop = Shop(config=RankingConfig(diversity=0, new_items=new_items, new_within=within))
+    shop.populate(users=240)
+    shop.items.put("tea-new", record(0, 77))
+    shop.items.put("rope-new", record(1, 1077))
+    shop.recommender.follow()
+    return shop
+
+
+def listed(shop: Shop, *clicked: str) -> RankedList:
+    return shop.recommender.recommend([shop.click("ann", *clicked)], NOW)[0]
+
+
+def test_a_place_goes_to_the_new_item_that_reads_like_what_the_like_minded_choose() -> None:
+    without, kept = (shop_with(places) for places in (0, 1))
+    clicks = [f"rope-{i}" for i in range(12)]
+    assert "rope-new" not in without.ids(listed(without, *clicks).rows)
+    ranked = listed(kept, *clicks)
+    assert kept.ids(ranked.rows)[-1] == "rope-new"
+    assert kept.recommender.counts["new_items"] == 1
+    assert ranked.rows[:-1] == listed(without).rows[:-1]  # the others stay as they are
+
+
+def test_what_is_listed_already_takes_no_second_place() -> None:
+    shop = shop_with(1)
+    ranked = listed(shop, "tea-1")
+    new = [item for item in shop.ids(ranked.rows) if shop.neighbours.counts[shop.items.row(item)] < FEW]
+    assert len(new) == len(set(new)) <= 2
+    assert len(set(ranked.rows)) == len(ranked.rows)
+
+
+def test_no_new_item_comes_from_further_below_than_it_may() -> None:
+    shop = shop_with(1, within=0)
+    assert shop.ids(listed(shop, *(f"rope-{i}" for i in range(12))).rows)[-1] != "rope-new"
+    assert not shop.recommender.counts["new_items"]
+
+
+def test_an_item_is_new_until_it_was_clicked_a_few_times() -> None:
+    shop = shop_with(1)
+    new, row = shop.recommender.sources.new, shop.items.row("tea-new")
+    assert row in new.rows
+    for user in range(FEW):
+        assert new.place[row] >= 0
+        shop.click(f"fan-{user}", "tea-new")
+    assert row not in new.rows
+    assert new.place[row] < 0
+
+
+def test_the_nearest_are_others_and_their_weights_sum_up_to_one() -> None:
+    shop = shop_with(1)
+    new = shop.recommender.sources.new
+    at = int(new.place[shop.items.row("tea-new")])
+    near, weights = new.near[at], new.weights[at]
+    assert new.near.shape == (len(new.rows), NEAR + 1)
+    assert weights[near == shop.items.row("tea-new")].sum() == 0
+    assert weights.sum() == pytest.approx(1, abs=1e-5)
+    group = np.array([shop.items.ids[row].startswith("tea") for row in near])
+    assert weights[group].sum() > 0.8
+
+
+def test_cotext_is_the_weighted_mean_of_the_nearest_items_co() -> None:
+    shop = shop_with(1)
+    new, n = shop.recommender.sources.new, len(shop.items)
+    draw = np.random.default_rng(0)
+    sums = draw.random(2 * n, dtype=np.float32)
+    row = shop.items.row("tea-new")
+    made = new.scores(sums, n, np.array([[row, 0], [0, row]]))
+    at = int(new.place[row])
+    damping = shop.neighbours.damping()
+    for user, column in ((0, 0), (1, 1)):
+        own = sums[user * n : (user + 1) * n]
+        expected = sum(
+            float(w) * own[j] * damping[j] for j, w in zip(new.near[at].tolist(), new.weights[at], strict=True)
+        )
+        assert made[user, column] == pytest.approx(expected, rel=1e-4)
+    assert made[0, 1] == made[1, 0] == 0  # not new
+
+
+def test_of_many_new_items_those_that_came_last_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cotext, "MOST", 1)
+    assert shop_with(1).recommender.sources.new.rows.tolist() == [len(shop_with(1).items) - 1]
+
+
+def test_what_is_withdrawn_is_not_offered_as_new() -> None:
+    shop = shop_with(1)
+    shop.items.withdraw("rope-new")
+    shop.recommender.follow()
+    assert "rope-new" not in shop.ids(listed(shop, *(f"rope-{i}" for i in range(12))).rows)
+    assert shop.items.row("rope-new") not in shop.recommender.sources.new.rows
