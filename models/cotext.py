@@ -89,7 +89,7 @@ class NewItems:
         made = np.zeros(rows.shape, np.float32)
         users, places = np.nonzero(self.place[rows] >= 0)
         new = self.place[rows[users, places]]
-        near = self.near[new]
+        near = self.near[new].astype(np.int64)
         co = sums[near + (users * n)[:, None]] * self._neighbours.damping(near)
         made[users, places] = (co * self.weights[new]).sum(axis=1)
         return made

@@ -33,7 +33,9 @@ NAMED: Final = 3
 """Clicks named as the cause of an item, at most."""
 
 _TITLE: Final = 60  # characters of a title in a sentence
-_CO, _TEXT, _LAYER, _POPULARITY = (PARTS.index(name) for name in ("co", "text", "layer", "popularity"))
+_CO, _TEXT, _LAYER, _SEQUENCE, _POPULARITY = (
+    PARTS.index(name) for name in ("co", "text", "layer", "sequence", "popularity")
+)
 
 
 def because(
@@ -153,6 +155,8 @@ def sentence(
         return f"{text}; popular right now" if parts[_POPULARITY] >= 0.3 * total > 0 else text
     if by_layer:
         return f"People in ‘{layer}’ choose it"
+    if parts[_SEQUENCE] > max(parts[_CO], parts[_TEXT], parts[_POPULARITY]):
+        return "Often chosen next by people who chose what you chose"
     if parts[_CO] > max(parts[_TEXT], parts[_POPULARITY]):
         return "Often chosen together with what you chose"
     if parts[_TEXT] > parts[_POPULARITY]:

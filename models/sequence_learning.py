@@ -191,4 +191,5 @@ class SequenceLearner:
 
     def snapshot(self) -> SequenceNet:
         """The net as it is now, a copy."""
-        return copy.deepcopy(self.net).eval()
+        copied: SequenceNet = copy.deepcopy(self.net).eval()
+        return copied

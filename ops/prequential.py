@@ -130,7 +130,7 @@ class System:
                 self.recommender.learned, self.recommender.weights = self._weights.popleft()
         for row, history in learned:
             self.neighbours.learn(row, history)
-        self._train(learned)
+        self.train(learned)
         self.place(list(touched.values()))
         known = [profile for profile in touched.values() if profile.vector is not None]
         if known:
@@ -145,8 +145,11 @@ class System:
             self.view.put_layer(info)
         self.recommender.follow()
 
-    def _train(self, learned: Sequence[tuple[int, list[int]]]) -> None:
-        """The deep part: a step whenever a batch waits; readers take over a snapshot after :data:`SNAPSHOT` blocks."""
+    def train(self, learned: Sequence[tuple[int, list[int]]]) -> None:
+        """Teach the deep part a block's clicks, (row, the rows before it): a step whenever a batch waits.
+
+        Readers take over a snapshot every :data:`SNAPSHOT` blocks.
+        """
         if self.deep is None or self.sequence is None:
             return
         for row, history in learned:

@@ -213,6 +213,7 @@ def report(data: str | None = None, batches: Sequence[int] = (64, 256)) -> str:
             system.recommender.index,
             system.view,
             system.config,
+            system.recommender.sequence,
             time.thread_time,
         )
         gc.collect()

@@ -22,7 +22,7 @@ from models.sequence_learning import SequenceLearning
 from ops.peers.protocol import Clicks, Questions, top, within
 from ops.prequential import System
 
-SCORERS: Final = ("co", "text", "layer")
+SCORERS: Final = ("co", "text", "layer", "sequence")
 """What can also rank alone (popularity alone is a peer of its own)."""
 
 EVENT: Final = "click"
@@ -116,7 +116,7 @@ class Alone(Strata):
     def __init__(self, items: ItemStore, *, scorer: str) -> None:
         if scorer not in SCORERS:
             raise ConfigurationError(f"no scorer {scorer!r}; there are {', '.join(SCORERS)}")
-        super().__init__(items, sample=0.0)
+        super().__init__(items, sample=0.0, without=() if scorer == "sequence" else ("sequence",))
         self.scorer = scorer
         self._last: defaultdict[int, deque[int]] = defaultdict(lambda: deque(maxlen=WINDOW))
 
@@ -132,20 +132,32 @@ class Alone(Strata):
             super().learn(clicks)
             return
         within(clicks, len(self.system.items))
-        if self.scorer == "co":
-            for user, row in zip(clicks.users.tolist(), clicks.rows.tolist(), strict=True):
-                before = self._last[user]
-                self.system.neighbours.learn(row, list(before))
-                before.appendleft(row)
+        if self.scorer == "text":
+            return
+        learned = []
+        for user, row in zip(clicks.users.tolist(), clicks.rows.tolist(), strict=True):
+            before = self._last[user]
+            learned.append((row, list(before)))
+            before.appendleft(row)
+            self.system.neighbours.learn(*learned[-1])
+        if self.scorer == "sequence":
+            self.system.train(learned)
+            self.system.recommender.follow()
 
     def _values(self, profiles: list[Profile]) -> NDArray[np.float32]:
         system = self.system
         if self.scorer == "co":
             histories = Histories.of(profiles)
             return system.neighbours.scores(histories.rows, histories.decay) * system.neighbours.damping()
+        every = np.arange(len(system.items))
+        if self.scorer == "sequence" and (scorer := system.recommender.sequence) is not None:
+            shape = len(profiles), len(every)
+            clicked = system.neighbours.counts[: len(every)] > 0
+            rows, valid = np.broadcast_to(every, shape), np.broadcast_to(clicked, shape)
+            return scorer.scores(Histories.of(profiles), rows, valid)
         zero = np.zeros(system.items.dimension, np.float32)
         vectors = np.stack([zero if profile.vector is None else profile.vector for profile in profiles])
         if self.scorer == "text":
             return system.recommender.index.scores(vectors)
-        membership, every = system.view.membership(vectors), np.arange(len(system.items))
+        membership = system.view.membership(vectors)
         return np.stack([system.view.scores(membership, user, every) for user in range(len(profiles))])

@@ -105,13 +105,14 @@ _STRATA: Final = Method(
 
 SCORERS: Final[dict[str, Method]] = {
     f"{scorer} alone": Method("ops.peers.strata", "Alone", vectors=True, fixed=(("scorer", scorer),))
-    for scorer in ("co", "text", "layer")
+    for scorer in ("co", "text", "layer", "sequence")
 }
 """Each of Strata's scorers by itself."""
 
 PARTS: Final[dict[str, Params]] = {
     "text": (("without", ("text",)),),
     "layer": (("without", ("layer",)),),
+    "sequence": (("without", ("sequence",)),),
     "learning": (("sample", 0.0),),
 }
 """Components behind the gate, and what takes each away."""
@@ -121,7 +122,13 @@ WITHOUT: Final[dict[str, Method]] = {
     for part, fixed in PARTS.items()
 }
 
-METHODS: Final[dict[str, Method]] = {STRATA: _STRATA, **PEERS, **SCORERS, **WITHOUT}
+PLACES: Final[dict[str, Method]] = {
+    f"Strata, {places} for new items": Method("ops.peers.strata", "Strata", vectors=True, fixed=(("new_items", count),))
+    for count, places in ((1, "a place"), (2, "two places"))
+}
+"""What places kept for new items gain them, and what they cost the rest."""
+
+METHODS: Final[dict[str, Method]] = {STRATA: _STRATA, **PEERS, **SCORERS, **WITHOUT, **PLACES}
 
 
 def method(name: str) -> Method:

@@ -65,7 +65,7 @@ def write(studies: Sequence[Study], folder: Path) -> None:
     for study in studies:
         lines += ["", f"## {study.source.name}", "", f"Taken: {study.source.note}.", "", *tables.main(study)]
         if not study.source.new:
-            lines += ["", *tables.variants(study)]
+            lines += ["", *tables.variants(study), "", *tables.places(study)]
         lines += ["", *tables.tuned(study)]
     ours = {study.source.name: made for study in studies if (made := study.outcome(STRATA)) is not None}
     lines += ["", "## How fresh a list has to be", "", *tables.stale(studies)]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ops.quality.drift import Adaptation
 from ops.quality.gate import Verdict
-from ops.quality.methods import HOURLY, METHODS, PEERS, SCORERS, STRATA, TRIALS
+from ops.quality.methods import HOURLY, METHODS, PEERS, PLACES, SCORERS, STRATA, TRIALS
 from ops.quality.outcome import LAGS, SLICES, Outcome
 from ops.quality.study import TUNED, VARIANTS, VARIED, Study
 
@@ -61,6 +61,31 @@ def variants(study: Study) -> list[str]:
         ("HR@10", *VARIANTS),
         ((name, *(_rate(study.outcome(name, protocol)) for protocol in VARIANTS.values())) for name in VARIED),
     )
+
+
+def places(study: Study) -> list[str]:
+    """What places kept for new items gain them, and what they cost the rest."""
+    ours = study.outcome(STRATA)
+    if ours is None:
+        return []
+    rows = []
+    for name in (STRATA, *PLACES):
+        made = study.outcome(name)
+        if made is None:
+            rows.append((name, "not finished", *[""] * 4))
+            continue
+        new = made.rate("new items")
+        rows.append(
+            (
+                name,
+                f"{new:.4f} ± {made.error('new items'):.4f}",
+                f"{new / made.asked.chance:.1f}",
+                signed(made.rate("the rest") - ours.rate("the rest"), made.error("the rest", ours)),
+                signed(made.rate() - ours.rate(), made.error("all", ours)),
+                f"{made.coverage():.1%}",
+            )
+        )
+    return table(("places for new items", "new items", "× chance", "the rest", "all", "coverage"), rows)
 
 
 def stale(studies: Sequence[Study]) -> list[str]:
