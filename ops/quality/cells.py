@@ -5,6 +5,7 @@ The whole evaluation is some hundred such cells; one that is cut off goes on whe
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -149,13 +150,27 @@ def _data(source: Source) -> str:
     return hashlib.blake2b(fingerprint(_stream(source)), digest_size=12).hexdigest()
 
 
+@lru_cache(maxsize=2)
+def _imported(file: str) -> tuple[str, ...]:
+    """The modules of ``models`` that a file imports, and those that they import in turn."""
+    found, ahead = {file}, [file]
+    while ahead:
+        for node in ast.walk(ast.parse((_ROOT / ahead.pop()).read_bytes())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("models."):
+                module = f"{(node.module or '').replace('.', '/')}.py"
+                if module not in found:
+                    found.add(module)
+                    ahead.append(module)
+    return tuple(sorted(found))
+
+
 @lru_cache(maxsize=32)
 def _code(name: str) -> str:
     """A hash of the source that a method runs."""
     made = method(name)
     files = [*_COMMON, *_BATCH, made.module.replace(".", "/") + ".py"]
     if made.vectors:
-        files += ["ops/prequential.py", *(f"models/{path.name}" for path in sorted((_ROOT / "models").glob("*.py")))]
+        files += _imported("ops/prequential.py")
     digest = hashlib.blake2b(digest_size=12)
     for file in files:
         digest.update((_ROOT / file).read_bytes())

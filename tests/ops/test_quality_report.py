@@ -124,6 +124,8 @@ def test_the_defaults_are_what_the_gate_says(part: str) -> None:
     While data sets are unfinished, what is off there is not decided: one of them may still show that it helps.
     """
     result = json.loads(VERDICTS.read_text())
+    if part not in result["gate"]:
+        pytest.skip(f"{part} has not been measured yet")
     verdict = result["gate"][part]["verdict"]
     weights = [max(values) for name, values in DEFAULT_WEIGHTS.items() if part_of(name) == part]
     on = LearningConfig().sample > 0 if part == "learning" else max(weights, default=0) > 0
