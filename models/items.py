@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import DimensionMismatch
+from models.errors import DimensionMismatch, InvalidEvent
 from models.records import ItemVector, from_half
 
 NEVER: Final = np.iinfo(np.int64).max
@@ -168,6 +168,8 @@ class ItemStore:
         ------
         DimensionMismatch
             If the record's vector has another length: it comes from another model.
+        InvalidEvent
+            If a number of it is not finite: the catalogue's mean, and all that is learned, would not be either.
         """
         vector = from_half(record.vector)
         if len(vector) != self.dimension:
@@ -175,6 +177,8 @@ class ItemStore:
                 f"the vector of item {item_id!r} has {len(vector)} numbers, the model {self.dimension}: it was written "
                 "with another model; the catalogue role encodes it again"
             )
+        if not np.isfinite(vector).all():
+            raise InvalidEvent("vector: a number that is not finite", "validate")
         row = self.describe(item_id)
         if not (self.encoded[row] and np.array_equal(self.vectors[row], vector)):
             self.vectors[row] = vector

@@ -30,7 +30,8 @@ from models.items import ItemStore
 from models.neighbours import WINDOW
 
 _SCALE: Final = 2.4  # length of a centred vector as the net sees it: some .12 in each of 384 dimensions
-_SLICE: Final = 1 << 15  # items whose x is worked out anew between two looks at the clock
+_SLICE: Final = 1 << 12  # items whose x is worked out at a time: 13 ms of a core
+_EVERY: Final = 1 << 15  # items up to which all are scored, in place of a gather of the candidates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ class SequenceNet(nn.Module):  # type: ignore[misc]
     Attributes
     ----------
     mean, scale
-        μ and s; set once, by :meth:`centre`.
+        μ and s; set by :meth:`centre`.
     """
 
     mean: torch.Tensor
@@ -67,7 +68,7 @@ class SequenceNet(nn.Module):  # type: ignore[misc]
         d = config.dimension
         self.heads = config.heads
         self.register_buffer("mean", torch.zeros(vectors))
-        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("scale", torch.tensor(_SCALE))
         self.text = nn.Linear(vectors, d, bias=False)
         self.items = nn.Embedding(config.slots, d, sparse=True)
         self.bias = nn.Embedding(config.slots, 1, sparse=True)
@@ -83,10 +84,22 @@ class SequenceNet(nn.Module):  # type: ignore[misc]
         self.drop = nn.Dropout(0.1)
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
-    def centre(self, vectors: torch.Tensor) -> None:
-        """Fix μ and s by the catalogue [n, vectors] as it is now."""
-        self.mean.copy_(vectors.mean(0))
-        self.scale.fill_(_SCALE / max(float((vectors - self.mean).norm(dim=1).mean()), 1e-6))
+    def centre(self, vectors: torch.Tensor, *, keep: bool = False) -> None:
+        """Fix μ and s by the catalogue [n, vectors] as it is now.
+
+        Parameters
+        ----------
+        keep
+            The net says of described items what it said before: W takes up the new s, and the places of the clicks
+            what moved with μ (among candidates it is the same for all, which no ranking sees).
+        """
+        mean = vectors.mean(0)
+        scale = _SCALE / max(float((vectors - mean).norm(dim=1).mean()), 1e-6)
+        if keep:
+            self.places[1:] += self.text((mean - self.mean) * self.scale)
+            self.text.weight *= self.scale / scale
+        self.mean.copy_(mean)
+        self.scale.fill_(scale)
 
     def embed(self, vectors: torch.Tensor, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """x [n, d] and b [n, 1] of items from their vectors [n, v] and slots int64 [n]."""
@@ -139,23 +152,38 @@ class SequenceScorer:
         self.version = 0
         self._net: SequenceNet | None = None
         self._next: tuple[SequenceNet, int] | None = None
+        self._queued: tuple[SequenceNet, int] | None = None
         self._known: NDArray[np.float32] = np.zeros((0, config.dimension + 1), np.float32)
         self._coming = self._known
         self._done = 0
         self._stale: set[int] = set()
+        self._late: set[int] = set()  # changed after the net that comes had worked them out
 
     def put(self, net: SequenceNet, version: int) -> None:
-        """Take over a net: in use once :meth:`follow` has worked out all items with it."""
-        self._next, self._done = (net.eval(), version), 0
-        self._coming = np.zeros((max(1024, len(self.items)), self.config.dimension + 1), np.float32)
+        """Take over a net: in use once :meth:`follow` has worked out all items with it.
+
+        While another one is being worked out, the newest waits: or of a large catalogue none would ever be ready.
+        """
+        self._queued = (net.eval(), version)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a net is not in use yet that :meth:`put` brought."""
+        return self._next is not None or self._queued is not None
 
     def changed(self, rows: set[int]) -> None:
         """The vectors of these items changed."""
         self._stale |= rows
+        if self._next is not None:
+            self._late |= rows
 
     def follow(self) -> None:
         """Work out some of what is new; cheap when nothing is."""
         n = len(self.items)
+        if self._next is None and self._queued is not None:
+            self._next, self._queued, self._done = self._queued, None, 0
+            self._coming = np.zeros((max(1024, n), self.config.dimension + 1), np.float32)
+            self._late.clear()
         if self._next is not None:
             net, version = self._next
             end = min(n, self._done + _SLICE)
@@ -165,7 +193,7 @@ class SequenceScorer:
             if end == n:
                 self._net, self.version, self._known = net, version, self._coming
                 self._next = None
-                self._stale.clear()
+                self._stale, self._late = self._late, set()
         if self._net is not None and (self._stale or len(self._known) < n):
             self._known = _room(self._known, n)
             rows = np.fromiter(self._stale, np.int64, len(self._stale))
@@ -189,7 +217,7 @@ class SequenceScorer:
         with torch.inference_mode():
             clicks = torch.from_numpy(known[histories.rows, :d])
             states: NDArray[np.float32] = self._net(clicks, torch.from_numpy(there)).numpy()
-        if len(self.items) <= _SLICE:
+        if len(self.items) <= _EVERY:
             every = states @ known[: len(self.items), :d].T
             every += known[: len(self.items), d]
             logits = np.take_along_axis(every, rows, axis=1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.errors import DimensionMismatch
+from models.errors import DimensionMismatch, InvalidEvent
 from models.items import ItemStore, item_hash
 from models.records import ItemVector, half
 
@@ -34,6 +34,19 @@ def test_a_vector_of_another_model_is_refused_and_changes_nothing() -> None:
     with pytest.raises(DimensionMismatch, match="4"):
         items.put("i", vector_record(unit(5)))
     assert len(items) == 0
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_vector_that_is_not_finite_is_refused_and_changes_nothing(number: float) -> None:
+    store = ItemStore(4)
+    good = store.put("a", vector_record(unit(4)))
+    before = store.vectors.copy()
+    for item in ("a", "b"):
+        with pytest.raises(InvalidEvent, match="finite"):
+            store.put(item, vector_record(np.array([0, number, 0, 0], np.float32)))
+    assert (store.vectors == before).all()
+    assert store.find("b") == -1
+    assert store.encoded[good]
 
 
 def test_only_what_is_encoded_available_and_not_expired_is_servable() -> None:
