@@ -100,7 +100,7 @@ HOURLY: Final = "Strata, hourly"
 """Not run apart: Strata's own lists, as old as an hourly batch would make them."""
 
 _STRATA: Final = Method(
-    "ops.peers.strata", "Strata", {"diversity": (0.15, 0.0, 0.3), "step": (0.1, 0.03)}, vectors=True
+    "ops.peers.strata", "Strata", {"diversity": (0.15, 0.0), "step": (0.1, 0.03)}, vectors=True
 )
 
 SCORERS: Final[dict[str, Method]] = {
