@@ -5,6 +5,7 @@ KEDA's and the Prometheus operator's objects are checked against the types of th
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject, TriggerAuthentication
-from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor
+from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
 
 from ops.roles import ROLES, chosen
 from ops.settings import PREFIX, Settings
@@ -28,6 +29,7 @@ CUSTOM = {
     "ScaledObject": ScaledObject,
     "TriggerAuthentication": TriggerAuthentication,
     "ServiceMonitor": ServiceMonitor,
+    "PrometheusRule": PrometheusRule,
 }
 KUBERNETES = "1.34.0"
 Manifest = dict[str, Any]
@@ -212,6 +214,28 @@ def test_the_operator_scrapes_as_the_job_that_the_rules_know(each: dict[str, lis
     assert service["metadata"]["labels"][monitor["spec"]["jobLabel"]] == "strata"
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
+
+
+def test_the_operator_has_the_rules_that_everybody_else_has(each: dict[str, list[Manifest]]) -> None:
+    (rule,) = of_kind(each["role-each"], "PrometheusRule").values()
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+    kept = [yaml.safe_load((ROOT / "ops" / "prometheus" / f"{n}.yaml").read_text()) for n in ("recording", "alerts")]
+    expected = [group for rules in kept for group in rules["groups"]]
+    for group in expected:
+        for one in group["rules"]:
+            if "annotations" in one:
+                _, _, section = one["annotations"]["runbook_url"].partition("#")
+                one["annotations"]["runbook_url"] = f"https://wiki.example.org/strata/runbook#{section}"
+    assert rule["spec"]["groups"] == expected, "what is Prometheus's to fill in, helm must leave"
+    assert not of_kind(each["tls-sasl"], "PrometheusRule")
+
+
+def test_grafanas_sidecar_finds_the_dashboards(each: dict[str, list[Manifest]]) -> None:
+    (found,) = of_kind(each["role-each"], "ConfigMap").values()
+    assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
+    files = sorted((ROOT / "ops" / "grafana" / "dashboards").glob("*.json"))
+    assert found["data"] == {f"strata-{path.name}": path.read_text() for path in files}
+    assert len(json.dumps(found)) < 1_000_000, "etcd takes no more"
 
 
 def test_the_feeds_ask_the_prometheus_that_scrapes_them(each: dict[str, list[Manifest]]) -> None:
