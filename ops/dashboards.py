@@ -76,6 +76,11 @@ HEALTH: Final[dict[str, list[Chart]]] = {
         Chart("Tables", "Records read into tables.", {"{{topic}}": _per_second("table_records", "topic")}, "reqps"),
         Chart("Pauses", "Times that a loop paused because its stage was full.", {"{{role}}": _per_second("pauses", "role")}, "reqps"),
     ],
+    "The feed": [
+        Chart("From a click to the feed", "To the feed having read the first list that contains the click.", {f"p{q * 100:.0f}": _quantile(q, "feed_freshness_seconds") for q in (0.5, 0.99)}, "s"),
+        Chart("Open pages", "Pages that wait for lists.", {"": "sum(strata_feed_streams)"}),
+        Chart("Lists to open pages", "Handed over, and left out because newer ones came first.", {"pushed": _per_second("feed_pushed"), "dropped": _per_second("feed_dropped")}, "reqps"),
+    ],
     "Erasure": [
         Chart("Orders and receipts", "Orders to erase a user, and those seen to be complete, in the last hour.", {"orders": "sum(increase(strata_erasures_total[1h]))", "receipts": "sum(increase(strata_erasure_receipts_total[1h]))", "overdue": "sum(increase(strata_erasures_overdue_total[1h]))"}, width=24),
     ],
