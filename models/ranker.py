@@ -67,9 +67,9 @@ class RankingConfig:
     """What is popular with everybody that is looked at."""
     new_candidates: int = 20
     """New items that are looked at: by co, and by text."""
-    new_items: int = 0
+    new_items: int = 1
     """Places of a list that are kept for new items, the last ones; the other places go by score alone."""
-    new_within: float = 3.0
+    new_within: float = 2.0
     """How far below the item that it displaces the score of a new one may be."""
     diversity: float = 0.15
     """λ of maximal marginal relevance, 0 (by score alone) … 1."""

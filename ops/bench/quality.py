@@ -41,7 +41,9 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("data", nargs="*", help="data sets by name or folder; default: all that there are here")
     parser.add_argument("--jobs", type=int, default=2, help="processes, each of one thread (default 2)")
     parser.add_argument("--minutes", type=float, default=60, help="begin nothing after so long (default 60)")
-    parser.add_argument("--only", action="append", metavar="METHOD", help="compute these methods alone; may be repeated")
+    parser.add_argument(
+        "--only", action="append", metavar="METHOD", help="compute these methods alone; may be repeated"
+    )
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the report is written")
     wanted = parser.parse_args(given)
     studies = [Study(each) for each in (map(source, wanted.data) if wanted.data else sources())]

@@ -39,6 +39,8 @@ class Strata:
         λ of maximal marginal relevance.
     step, sample
         Of the ranker's learning: see :class:`~models.ranker_learning.LearningConfig`. A sample of 0 learns nothing.
+    new_items
+        Places of a list that are kept for new items.
     without
         Parts (of :data:`~models.features.PARTS`) whose features weigh nothing.
     """
@@ -51,17 +53,14 @@ class Strata:
         step: float = LearningConfig.step,
         sample: float = LearningConfig.sample,
         without: Collection[str] = (),
-        new_items: int = 0,
-        new_within: float = 3.0,
+        new_items: int = 1,
     ) -> None:
         unknown = set(without) - set(PARTS)
         if unknown:
             raise ConfigurationError(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
         weights = {name: values for name, values in DEFAULT_WEIGHTS.items() if part_of(name) not in without}
         learning = LearningConfig(step=step, sample=sample, without=frozenset(without))
-        config = RankingConfig(
-            mix=0.0, diversity=diversity, weights=weights, new_items=new_items, new_within=new_within
-        )
+        config = RankingConfig(mix=0.0, diversity=diversity, weights=weights, new_items=new_items)
         deep = None if "sequence" in without else SequenceLearning()
         self.system = System(items, config, learning=learning, sequence=deep)
         self._offset = 0

@@ -99,9 +99,7 @@ STRATA: Final = "Strata"
 HOURLY: Final = "Strata, hourly"
 """Not run apart: Strata's own lists, as old as an hourly batch would make them."""
 
-_STRATA: Final = Method(
-    "ops.peers.strata", "Strata", {"diversity": (0.15, 0.0), "step": (0.1, 0.03)}, vectors=True
-)
+_STRATA: Final = Method("ops.peers.strata", "Strata", {"diversity": (0.15, 0.0), "step": (0.1, 0.03)}, vectors=True)
 
 SCORERS: Final[dict[str, Method]] = {
     f"{scorer} alone": Method("ops.peers.strata", "Alone", vectors=True, fixed=(("scorer", scorer),))
@@ -124,7 +122,7 @@ WITHOUT: Final[dict[str, Method]] = {
 
 PLACES: Final[dict[str, Method]] = {
     f"Strata, {places} for new items": Method("ops.peers.strata", "Strata", vectors=True, fixed=(("new_items", count),))
-    for count, places in ((1, "a place"), (2, "two places"))
+    for count, places in ((0, "no place"), (2, "two places"))
 }
 """What places kept for new items gain them, and what they cost the rest."""
 

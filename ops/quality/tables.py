@@ -64,7 +64,7 @@ def variants(study: Study) -> list[str]:
 
 
 def places(study: Study) -> list[str]:
-    """What places kept for new items gain them, and what they cost the rest."""
+    """What places kept for new items gain them, and what they cost the rest; Strata keeps one."""
     ours = study.outcome(STRATA)
     if ours is None:
         return []

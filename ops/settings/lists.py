@@ -31,10 +31,10 @@ class ListSettings(BaseSettings):
     co_candidates: PositiveInt = Field(120, description="Co-clicked items that are looked at")
     layer_candidates: PositiveInt = Field(45, description="Top items of the user's layers that are looked at")
     new_items: int = Field(
-        0, ge=0, le=10, description="Places of a list, the last ones, that are kept for items with fewer than 5 clicks"
+        1, ge=0, le=10, description="Places of a list, the last ones, that are kept for items with fewer than 5 clicks"
     )
     new_items_within: float = Field(
-        3.0, ge=0, description="How far below the item that it displaces the score of such an item may be"
+        2.0, ge=0, description="How far below the item that it displaces the score of such an item may be"
     )
     index_exact_below: int = Field(20_000, ge=0, description="Items up to which the vector search is exact")
     index: Literal["ivf", "hnsw"] = Field("ivf", description="FAISS index above that")
