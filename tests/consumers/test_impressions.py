@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from fed_topics import Clock, Topic, json
 from updater_bench import Bench, restarted
@@ -49,9 +51,10 @@ def test_a_click_on_what_was_shown_is_one_and_the_next_one_needs_another_show(be
     assert (count(bench, "impressions"), count(bench, "impression_clicks")) == (3, 2)
 
 
-def test_a_dismissal_and_a_click_long_after_are_no_clicks_on_what_was_shown(bench: Bench) -> None:
+def test_a_dismissal_and_a_click_before_or_long_after_are_no_clicks_on_what_was_shown(bench: Bench) -> None:
     bench.show("ann", "i5", "i6")
     bench.work()
+    bench.submit(bench.click("ann", "i6", ts=bench.now_ms - 5_000))  # before it was shown
     bench.submit(bench.click("ann", "i5", event="dismiss"))
     bench.clock.now += 3_601
     serve(bench, ("ann", "i6"))
@@ -192,6 +195,8 @@ def test_partitions_that_go_before_they_are_read_are_not(bench: Bench) -> None:
     bench.show("bob", "i5", partition=1)
     bench.work()
     assert list(bench.updater.recommender.shown._logs) == ["bob"]
+    reader: Any = bench.updater._impressions._reader
+    assert reader.numbers == {1}
     bench.updater.revoked([(bench.names.clicks, 1)])
     bench.work()
     assert held(bench) == 0

@@ -6,12 +6,13 @@ import logging
 from pathlib import Path
 
 import pytest
-from fed_topics import Clock, Topic
+from fed_topics import TITLES, Clock, Topic
 from updater_bench import Bench, restarted
 
 from consumers.diversion import Diversion
 from consumers.metrics import Metrics
 from consumers.policy import LOOK_S
+from consumers.updater_config import UpdaterConfig
 from models.encoder import Encoder
 from models.errors import ConfigurationError
 from models.policy import RULES
@@ -209,6 +210,7 @@ def test_what_was_shown_before_a_restart_counts_after_it_as_far_back_as_the_rule
     again = restarted(ruled, diversion, policy=file)
     again.assign(0)
     again.work()
+    assert len(again.updater.recommender.shown) == 3
     again.submit(again.click("ann", "i1"))
     again.encode()
     (made,) = again.lists(again.work())
@@ -228,9 +230,25 @@ def test_lists_that_are_to_be_made_again_go_with_their_partition(ruled: Bench, f
     assert not later(ruled)
 
 
+def test_where_nothing_else_is_on_offer_a_list_is_not_made_again_and_again(
+    encoder: Encoder, shelves: Topic, names: Topics, diversion: Diversion, metrics: Metrics, clock: Clock, file: Path
+) -> None:
+    file.write_text(FATIGUE)
+    config = UpdaterConfig(list_length=len(TITLES))
+    bench = Bench(encoder, shelves, names, diversion, metrics, clock, config, policy=file)
+    bench.assign(0)
+    shown, again = ids(serve(bench, "ann")["ann"]), []
+    assert len(shown) == len(TITLES) - 1, "all but what he clicked"
+    for _ in range(6):
+        bench.show("ann", *shown)
+        again += [len(later(bench))]
+    assert again == [0, 0, 1, 0, 0, 0]
+
+
 def test_a_stranger_is_shown_everybodys_list_and_gets_none_of_his_own(ruled: Bench, file: Path) -> None:
     file.write_text(FATIGUE)
     later(ruled)
+    ruled.updater._shards[0].served.put("stranger", [ruled.items.find("i1")])  # of whom the profile is gone
     for _ in range(4):
         ruled.show("stranger", "i1")
         assert not later(ruled)

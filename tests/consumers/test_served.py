@@ -26,6 +26,16 @@ def test_whose_list_holds_an_item_is_found() -> None:
     assert served.place("bob", -1) == 0, "an item that nobody knows"
 
 
+def test_items_of_any_list_are_marked_and_places_that_a_short_one_does_not_fill_are_none() -> None:
+    served, listed = ServedLists(3), np.zeros(6, np.bool_)
+    served.put("ann", [1, 2, 3])
+    served.put("bob", [2])
+    served.put("cid", [0])
+    served.forget("cid")
+    served.mark(listed)
+    assert np.flatnonzero(listed).tolist() == [1, 2, 3]
+
+
 def test_a_newer_list_takes_the_place_of_the_one_before_and_who_is_forgotten_has_none() -> None:
     served = ServedLists(3)
     served.put("ann", [1, 2, 3])
