@@ -32,9 +32,14 @@ SHOWN: Final = (*PARTS, "policy")
 NAMED: Final = 3
 """Clicks named as the cause of an item, at most."""
 
+MATTERS: Final = 0.1
+"""Share of all that raises an item from which on a part is told. Below it a click is no reason: where popularity alone
+ranks, co has a thousandth of the score, to put equals in order."""
+
+_TINY: Final = 1e-9
 _TITLE: Final = 60  # characters of a title in a sentence
-_CO, _TEXT, _LAYER, _SEQUENCE, _POPULARITY = (
-    PARTS.index(name) for name in ("co", "text", "layer", "sequence", "popularity")
+_CO, _TEXT, _LAYER, _SEQUENCE, _POPULARITY, _NEW = (
+    PARTS.index(name) for name in ("co", "text", "layer", "sequence", "popularity", "new")
 )
 
 
@@ -48,23 +53,27 @@ def because(
 ) -> NDArray[np.int64]:
     """For each user and item the rows of the clicks that raise it, the strongest first; -1 where there are fewer.
 
-    By co where a click co-occurs with the item; for an item that none does, but text brings it in, by text: a click j
-    raises the cosine of the user's vector u ∝ Σ a_j v_j with the item q where v_j·q > (u·q)(v_j·u), the derivative
-    in a_j.
+    By co where that matters under the weights that serve (:data:`MATTERS`), else by text where that does, else by
+    none. By text a click j raises the cosine of the user's vector u ∝ Σ a_j v_j with the item q where
+    v_j·q > (u·q)(v_j·u), the derivative in a_j.
 
     Parameters
     ----------
     vectors : float32 [b, d]
         The users'.
     picked : int64 [b, t]
-    parts : float32 [b, t, len(PARTS)]
+    parts : float32 [b, t, len(PARTS) or more]
+        What each of :data:`SHOWN` adds.
 
     Returns
     -------
     int64 [b, t, NAMED]
     """
     gains = neighbours.between(histories.rows, histories.decay, picked)
-    by_text = (parts[:, :, _CO] <= 0) & (parts[:, :, _TEXT] > 0)
+    least = np.maximum(MATTERS * np.maximum(parts[:, :, : len(PARTS)], 0).sum(axis=2), _TINY)
+    by_co = parts[:, :, _CO] >= least
+    gains[~by_co] = 0
+    by_text = ~by_co & (parts[:, :, _TEXT] >= least)
     for user in np.flatnonzero(by_text.any(axis=1)).tolist():
         targets = np.flatnonzero(by_text[user])
         clicks = items.centred(histories.rows[user])
@@ -146,22 +155,27 @@ def sentence(
         featured = featured or parts[-1] > total
     if featured:
         return "Featured"
-    by_layer = layer and parts[_LAYER] >= 0.1 * total
+    raised = sum(part for part in parts[: len(PARTS)] if part > 0)  # a learned weight may be below 0
+    by_layer = layer and parts[_LAYER] >= MATTERS * raised > 0
+    popular = parts[_POPULARITY] + (0 if layer else parts[_LAYER])  # who is in no layer is with everybody
     if named:
         verb = VERBS.get(event, "chose")
-        text = f"Because you {verb} {named}" if parts[_CO] >= parts[_TEXT] else f"Like {named}, which you {verb}"
+        text = f"Because you {verb} {named}" if parts[_CO] >= MATTERS * raised else f"Like {named}, which you {verb}"
         if by_layer:
             return f"{text}; people in ‘{layer}’ also choose it"
-        return f"{text}; popular right now" if parts[_POPULARITY] >= 0.3 * total > 0 else text
+        return f"{text}; popular right now" if popular >= 0.3 * raised > 0 else text
     if by_layer:
         return f"People in ‘{layer}’ choose it"
-    if parts[_SEQUENCE] > max(parts[_CO], parts[_TEXT], parts[_POPULARITY]):
+    if parts[_SEQUENCE] > max(parts[_CO], parts[_TEXT], popular, 0):
         return "Often chosen next by people who chose what you chose"
-    if parts[_CO] > max(parts[_TEXT], parts[_POPULARITY]):
+    if parts[_CO] > max(parts[_TEXT], popular, 0):
         return "Often chosen together with what you chose"
-    if parts[_TEXT] > parts[_POPULARITY]:
+    if parts[_TEXT] > max(popular, 0):
         return "Close to what you have been choosing"
-    return "Popular right now" if parts[_POPULARITY] > 0 else "New in the catalogue"
+    if popular > 0:
+        return "Popular right now"
+    # of what is new nothing is known; what is known and does not speak for it, speaks against it
+    return "New in the catalogue" if parts[_NEW] > 0 or not any(parts) else "Something different"
 
 
 def short(title: str) -> str:

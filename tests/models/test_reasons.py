@@ -1,0 +1,37 @@
+"""What a sentence may say where learned weights speak against an item."""
+
+from __future__ import annotations
+
+import pytest
+
+from models.features import PARTS
+from models.reasons import sentence
+
+
+def said(parts: dict[str, float], named: str = "", label: str = "") -> str:
+    """The sentence of an item with these parts."""
+    every = [parts.get(part, 0.0) for part in PARTS]
+    return sentence(sum(every), every, named, "view", label)
+
+
+@pytest.mark.parametrize(
+    ("parts", "text"),
+    [
+        ({"layer": -0.01, "co": 0.1, "popularity": -0.9}, "Often chosen together with what you chose"),
+        ({"co": -0.1, "text": -0.2, "popularity": -0.3, "layer": -0.4}, "Something different"),
+        ({"co": -0.3, "text": -0.2, "popularity": 0.1}, "Popular right now"),
+        ({}, "New in the catalogue"),
+    ],
+)
+def test_what_lowers_an_item_is_not_why_it_is_here(parts: dict[str, float], text: str) -> None:
+    assert said(parts, label="Tea") == text
+
+
+def test_a_share_is_one_of_what_raises_the_item() -> None:
+    little = said({"co": 2.0, "text": -1.9, "layer": 0.02}, "Tea", "Hot drinks")
+    assert little == "Because you looked at Tea", "the layer adds a hundredth, however little is left"
+
+
+def test_a_click_that_was_named_by_what_goes_together_is_not_called_alike() -> None:
+    assert said({"co": 0.5, "text": 2.0}, "Tea") == "Because you looked at Tea"
+    assert said({"co": 0.01, "text": 2.0}, "Tea") == "Like Tea, which you looked at"
