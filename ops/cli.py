@@ -42,6 +42,8 @@ letters_app = typer.Typer(
     help="Messages that could not be used: see them, and send them back after a fix.", no_args_is_help=True
 )
 app.add_typer(letters_app, name="dead-letters")
+policy_app = typer.Typer(help="The file of rules (STRATA_POLICY).", no_args_is_help=True)
+app.add_typer(policy_app, name="policy")
 console = Console()
 
 
@@ -324,6 +326,28 @@ def arms(
     effective = settings()
     here = f"http://{effective.http_host}:{effective.http_port}/metrics"
     console.print(arms.table(arms.counts(url or [here])))
+
+
+@policy_app.command("check")
+def policy_check(
+    file: Annotated[Path, typer.Argument(help="The policy file.")],
+    items: Annotated[
+        str | None,
+        typer.Option(help="A data set to look for the names in; the topic of items if STRATA_KAFKA_BOOTSTRAP is set."),
+    ] = None,
+) -> None:
+    """Say whether a policy file can be used, and how many items each of its rules is about."""
+    from ops import policy
+
+    effective, found = settings(), policy.read(file)
+    console.print(f"{file} can be used", highlight=False, markup=False)
+    if items is not None:
+        from ops.datasets import dataset
+
+        console.print(policy.table(found, policy.count(dataset(items).items())))
+    elif effective.kafka_bootstrap:
+        counts = policy.count(policy.catalogue(effective.connection(), effective.topics))
+        console.print(policy.table(found, counts))
 
 
 Reason = Annotated[str, typer.Option("--reason", help="Only those whose stage, error class or reason contains this.")]
