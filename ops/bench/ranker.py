@@ -30,6 +30,7 @@ from models.ranker import RankingConfig
 from models.ranker_learning import LearningConfig
 from models.recommender import Recommender
 from models.records import ItemVector, half
+from models.sequence import SequenceNet, SequenceScorer
 from ops import catalogue
 from ops.bench.updater import SHARED
 from ops.datasets import dataset
@@ -47,7 +48,9 @@ _TRENDING: Final = 30
 # -- what it costs ----------------------------------------------------------------------------------------------------
 
 
-def speed(items: int, users: int = 64, rounds: int = 6, dimension: int = 384) -> tuple[float, float]:
+def speed(
+    items: int, users: int = 64, rounds: int = 6, dimension: int = 384, config: RankingConfig = RankingConfig()
+) -> tuple[float, float]:
     """µs of CPU an event: (the list, what a quarter of the events costs to learn from), made-up items and users."""
     draw = np.random.default_rng(_SEED)
     store = ItemStore(dimension)
@@ -66,7 +69,11 @@ def speed(items: int, users: int = 64, rounds: int = 6, dimension: int = 384) ->
         neighbours.ids[rows] = (rows[:, None] + draw.integers(1, near, (len(rows), WIDTH))) % items
         neighbours.weights[rows] = draw.random((len(rows), WIDTH), np.float32)
         neighbours.counts[rows], neighbours.sizes[rows] = draw.integers(1, 200, len(rows)), WIDTH
-    recommender = Recommender(store, neighbours, ItemIndex(store), None, RankingConfig())
+    deep = SequenceScorer(store)
+    deep.put(SequenceNet(dimension), 1)
+    while deep.pending:
+        deep.follow()
+    recommender = Recommender(store, neighbours, ItemIndex(store), None, config, deep)
     teacher = Teacher(recommender, LearningConfig())
     listed, taught = [], []
     for turn in range(rounds):
