@@ -224,13 +224,14 @@ class CandidateSources:
         """Keys of each user's new items: half those that co says most of, half those that read most like his clicks."""
         b, rows, most = len(vectors), self.new.rows, self.quota.new // 2
         starts = (np.arange(b) * n)[:, None]
-        if len(rows) <= most:
-            return (rows + starts).ravel()
-        first = len(rows) - most
         co = sums[rows + starts] * self.neighbours.damping(rows)
         near = vectors @ self.index.items.centred(rows).T if text is None else text[:, rows]
-        best = [rows[np.argpartition(value, first, axis=1)[:, first:]] + starts for value in (co, near)]
-        return np.concatenate(best).ravel()
+        keys = []
+        for value in (co, near):
+            if len(rows) > most:
+                value = np.where(value >= np.partition(value, -most, axis=1)[:, -most, None], value, 0)
+            keys.append((rows + starts)[value > 0])
+        return np.concatenate(keys)
 
     def _once(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
         """Keys without repeats, in their order: quicker than sorting them."""
