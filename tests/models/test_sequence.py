@@ -221,7 +221,12 @@ def test_a_draw_of_rivals_learns_what_follows_what_too(monkeypatch: pytest.Monke
 
 
 def test_the_same_clicks_make_the_same_net() -> None:
-    one, other = (train(SequenceLearner(shelf(), SMALL, QUICK), walk(400)) for _ in range(2))
+    def trained(seed: int) -> SequenceLearner:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # whatever else draws in this process
+            return train(SequenceLearner(shelf(), SMALL, QUICK), walk(400))
+
+    one, other = trained(1), trained(2)
     for a, b in zip(one.net.parameters(), other.net.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -234,6 +239,23 @@ def test_an_item_that_nobody_clicks_is_not_pushed_away() -> None:
     bias = learner.net.bias.weight.detach().numpy()[slots, 0]
     assert bias[7] == 0
     assert (bias != 0).sum() == ITEMS - 1
+
+
+def test_every_click_is_taken_once_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = SequenceLearner(shelf(), SMALL, SequenceLearning(batch=30, replay=0, memory=100))
+    taken: list[tuple[int, int]] = []
+
+    def note(histories: np.ndarray, targets: np.ndarray) -> None:
+        taken.extend(zip(targets.tolist(), histories[:, 0].tolist(), strict=True))
+
+    monkeypatch.setattr(learner, "_train", note)
+    clicks = [(n % ITEMS, (n * 7) % ITEMS) for n in range(350)]
+    for start in range(0, 350, 70):
+        for target, before in clicks[start : start + 70]:
+            learner.add(target, [before])
+        while learner.step():
+            pass
+    assert taken == clicks
 
 
 def test_memory_is_bounded_whatever_is_clicked_and_what_falls_out_is_counted() -> None:
