@@ -1,4 +1,4 @@
-"""The tables that ranking reads, fed from their topics: vectors, layers, neighbours, weights."""
+"""The tables that ranking reads, fed from their topics: vectors, layers, neighbours, weights, the deep part's net."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import logging
 from typing import Final
 
 from consumers.client import Record
+from consumers.metrics import Metrics
 from consumers.ranker import WEIGHTS
-from consumers.tables import OpenTables
+from consumers.sequence import Snapshots
+from consumers.tables import Handler, OpenTables
 from models.errors import DimensionMismatch, InvalidEvent
 from models.ranker_records import RankerWeights, read_weights
 from models.recommender import Recommender
 from models.records import ItemVector, LayerInfo, LayerTree, NeighbourRow, decode
+from models.sequence import SequenceScorer
+from models.sequence_records import SequenceHead, SequenceLayout, read
 from producers.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -25,9 +29,9 @@ class Knowledge:
     Parameters
     ----------
     recommender
-        Its items, layers, neighbours and weights are fed here.
+        Its items, layers, neighbours, weights and deep part (if it has one) are fed here.
     model
-        Name of the encoder; vectors and layers of another model are told and left out.
+        Name of the encoder; vectors, layers and nets of another model are told and left out.
     open_tables
         Makes the reader.
 
@@ -37,16 +41,24 @@ class Knowledge:
         Items whose vectors are another model's: until the catalogue has encoded them again they are not on offer.
     """
 
-    def __init__(self, recommender: Recommender, model: str, open_tables: OpenTables, topics: Topics) -> None:
+    def __init__(
+        self, recommender: Recommender, model: str, open_tables: OpenTables, topics: Topics, metrics: Metrics
+    ) -> None:
         self._recommender = recommender
+        self._metrics = metrics
         self._model = model
         self.foreign: set[str] = set()
         self._told = False
         self._next = 0.0
         self._vectors = open_tables({topics.vectors: self._item})
-        self._tables = open_tables(
-            {topics.layers: self._layer, topics.neighbours: self._neighbour, topics.ranker: self._weights}
-        )
+        handlers: dict[str, Handler] = {
+            topics.layers: self._layer,
+            topics.neighbours: self._neighbour,
+            topics.ranker: self._weights,
+        }
+        if recommender.sequence is not None:
+            handlers[topics.sequence] = self._nets(recommender.sequence)
+        self._tables = open_tables(handlers)
 
     def catch_up(self, timeout_s: float) -> None:
         """Read the tables to their ends; blocks.
@@ -58,11 +70,14 @@ class Knowledge:
         self._vectors.catch_up(timeout_s)  # first: the others mention items, and those that there are have a row
         self._tables.catch_up(timeout_s)
         self._recommender.follow()
+        while self._recommender.sequence is not None and self._recommender.sequence.pending:
+            self._follow_net()
 
     def follow(self, now: float) -> None:
         """Read what is new, if the last look is some time ago. ``now`` is monotonic, s."""
         if now >= self._next:
             self._next = now + _EVERY_S
+            self._follow_net()  # first: a net that comes below is read in this step, and used from the next one on
             self._vectors.poll()
             self._tables.poll()
 
@@ -104,6 +119,21 @@ class Knowledge:
     def _neighbour(self, record: Record) -> None:
         row = None if record.value is None else decode(record.value, NeighbourRow)
         self._recommender.neighbours.put(_text(record.key), row)
+
+    def _nets(self, scorer: SequenceScorer) -> Snapshots:
+        layout = SequenceLayout.of(self._model, scorer.items.dimension, scorer.config)
+
+        def put(head: SequenceHead, data: bytes) -> None:
+            scorer.put(read(data, layout), head.version)
+
+        return Snapshots(layout, put)
+
+    def _follow_net(self) -> None:
+        """Work out a few thousand items with a net that came, whether or not somebody clicks."""
+        scorer = self._recommender.sequence
+        if scorer is not None:
+            scorer.follow()
+            self._metrics.sequence_applied.set(scorer.version)
 
     def _weights(self, record: Record) -> None:
         if record.key == WEIGHTS and record.value is not None:

@@ -193,7 +193,8 @@ class Metrics:
         for why in ("erased", "expired"):
             self.forgotten.labels(why)  # so that 0 is seen to be 0
         self.damped = counter(
-            "clicks_damped_total", "Clicks that teach neighbours and layers nothing: too many came in a minute."
+            "clicks_damped_total",
+            "Clicks that teach neighbours, layers and the deep part nothing: too many came in a minute.",
         )
 
         # layers
@@ -239,6 +240,33 @@ class Metrics:
             "Share of a bucket's lists that an expert ranks: 1 for the one that serves, 0 for the others.",
             "bucket", "expert",
         )  # fmt: skip
+
+        # the deep part
+        self.sequence_steps = counter("sequence_steps_total", "Steps of training of the deep part.")
+        self.sequence_step_failures = counter(
+            "sequence_step_failures_total", "Steps whose loss was not finite; they moved nothing."
+        )
+        self.sequence_clicks = counter("sequence_clicks_total", "Clicks that the deep part was trained on.")
+        self.sequence_missed = counter(
+            "sequence_missed_total",
+            "Clicks that training missed: newer ones pushed them out of the memory that they waited in.",
+        )
+        self.sequence_waiting = gauge("sequence_waiting_clicks", "Clicks that wait for training.")
+        self.sequence_seconds = counter(
+            "sequence_seconds_total", "Processor time of the steps; STRATA_SEQUENCE_SHARE of a second each, at most."
+        )
+        self.sequence_loss = gauge(
+            "sequence_loss_nats",
+            "Cross-entropy of the last step, nats: how unexpected its clicks were, of all that compete.",
+        )
+        self.sequence_version = gauge(
+            "sequence_published_clicks", "Clicks that the last published snapshot of the deep part had been trained on."
+        )
+        self.sequence_created = gauge("sequence_snapshot_timestamp_seconds", "When it was taken.")
+        self.sequence_bytes = gauge("sequence_snapshot_bytes", "Its size.")
+        self.sequence_applied = gauge(
+            "sequence_applied_clicks", "The version by which lists are made; 0: none yet, or STRATA_SEQUENCE is off."
+        )
 
         # catalogue and neighbours
         self.undescribed = gauge(

@@ -68,8 +68,8 @@ class Updater:
     recommender
         With its tables, which this stage feeds.
     open_tables
-        Makes the readers of ``vectors``, ``layers``, ``neighbours``, ``erasures``, ``impressions``, and of
-        ``profiles`` for a restore.
+        Makes the readers of ``vectors``, of what is learned, of ``erasures``, ``impressions``, and of ``profiles`` for
+        a restore.
     pseudonyms
         The names that users are stored by.
     policy
@@ -109,7 +109,7 @@ class Updater:
         self._clock = clock
         self._shards: dict[int, Shard] = {}
         self._reencoder = Reencoder(encoder, outlet, recommender.items, config.encoded_clicks)
-        self._knowledge = Knowledge(recommender, encoder.name, open_tables, topics)
+        self._knowledge = Knowledge(recommender, encoder.name, open_tables, topics, metrics)
         self._policy = PolicyWatch(policy, recommender, metrics, pseudonyms)
         self._striking = Striking(recommender, self._knowledge, open_tables, topics, metrics)
         self._erased = Erased(open_tables, topics.erasures, pseudonyms, config.limits, wall)

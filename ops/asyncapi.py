@@ -29,6 +29,7 @@ from models.records import (
     ProfileRecord,
     Recommendation,
 )
+from models.sequence_records import SequenceHead, SequencePart
 from producers.topics import Spec, Topics
 
 JSON: Final = "application/json"
@@ -77,12 +78,12 @@ TOPICS: Final[dict[str, Described]] = {
     ),
     "vectors": Described(
         "The encoded catalogue",
-        ("catalogue",), ("updater", "layers", "feed"),
+        ("catalogue",), ("updater", "layers", "sequence", "feed"),
         (Content("itemVector", "item_id", ItemVector, MSGPACK, "An item with its vector; null: withdrawn"),),
     ),
     "profiles": Described(
         "The state of each user, in the partition of his clicks",
-        ("updater",), ("updater", "neighbours", "layers", "feed"),
+        ("updater",), ("updater", "neighbours", "layers", "sequence", "feed"),
         (Content("profile", "user_id", ProfileRecord, MSGPACK, "A user's history, vector, layer and applied offset"),),
     ),
     "layers": Described(
@@ -112,6 +113,14 @@ TOPICS: Final[dict[str, Described]] = {
         ("updater",), ("ranker",),
         (Content("lesson", "`lesson`", RankerUpdate, MSGPACK, "Sums of gradients and hits"),),
     ),
+    "sequence": Described(
+        "The deep part's net, a snapshot of a few parts and a head every few seconds",
+        ("sequence",), ("sequence", "updater"),
+        (
+            Content("sequencePart", "`part/` and its number", SequencePart, MSGPACK, "A piece of a net in safetensors"),
+            Content("sequenceHead", "`head`", SequenceHead, MSGPACK, "What the parts are, and the offsets in them"),
+        ),
+    ),
     "recommendations": Described(
         "The refreshed lists: of two for a user the one with the higher source.offset is the newer",
         ("updater",), ("feed",),
@@ -124,7 +133,7 @@ TOPICS: Final[dict[str, Described]] = {
     ),
     "dead_letters": Described(
         "What could not be used, byte for byte, with the reason in its headers",
-        ("catalogue", "updater", "neighbours", "layers", "ranker", "erasure"), ("erasure",),
+        ("catalogue", "updater", "neighbours", "layers", "ranker", "sequence", "erasure"), ("erasure",),
         (Content("deadLetter", "the original key", None, "application/octet-stream", "A message as it was"),),
     ),
 }  # fmt: skip

@@ -136,13 +136,13 @@ def demo(
 def run(
     roles: Annotated[
         list[str] | None,
-        typer.Argument(help="catalogue, updater, neighbours, layers, ranker, erasure, feed; all if none."),
+        typer.Argument(help="catalogue, updater, neighbours, layers, ranker, sequence, erasure, feed; all if none."),
     ] = None,
     rebuild: Annotated[
         bool,
         typer.Option(
             "--rebuild",
-            help="First delete profiles, lists, layers, neighbours and weights; begin again at the first click.",
+            help="First delete profiles, lists and all that is learned; begin again at the first click.",
         ),
     ] = False,
 ) -> None:

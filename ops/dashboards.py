@@ -149,6 +149,17 @@ QUALITY: Final[dict[str, list[Chart]]] = {
             {"clicks": _per_second("ranker_clicks"), "failed": _per_second("ranker_lessons_failed")}, "reqps",
         ),
     ],
+    "The deep part": [
+        Chart(
+            "Clicks", "Clicks a second that it is trained on, and that training missed.",
+            {"trained": _per_second("sequence_clicks"), "missed": _per_second("sequence_missed")}, "reqps",
+        ),
+        Chart("Share of a core", "That training takes.", {"": _per_second("sequence_seconds")}, "percentunit", most=1),
+        Chart(
+            "Snapshot in use", "Clicks that the net had been trained on, by which each updater makes lists, and the published one.",
+            {"{{instance}}": "strata_sequence_applied_clicks > 0", "published": "max(strata_sequence_published_clicks)"},
+        ),
+    ],
     "Layers": [
         Chart(
             "Coarse layers", "Share of the recent activity.",

@@ -28,12 +28,14 @@ from consumers.loop import Loop
 from consumers.metrics import Metrics
 from consumers.neighbours import NeighboursRole
 from consumers.ranker import RankerRole
+from consumers.sequence import SequenceRole
 from consumers.stage import Stage
 from consumers.tables import Handler, OpenTables, TableReader
 from consumers.updater import Updater
 from models.encode_queue import EncodeQueue
 from models.encoder import Encoder
 from models.encoder_process import EncoderProcess
+from models.errors import ConfigurationError
 from models.index import ItemIndex
 from models.items import ItemStore
 from models.kernels import faster_precision
@@ -43,6 +45,8 @@ from models.neighbours import Neighbours
 from models.ranker import as_weights
 from models.ranker_learning import RankerLearner
 from models.recommender import Recommender
+from models.sequence import SequenceScorer
+from models.sequence_learning import SequenceLearner
 from models.weights import find_model
 from ops.delivery import TRANSACTION_S, exactly_once
 from ops.feed import feed
@@ -72,7 +76,7 @@ class Process:
     Raises
     ------
     ConfigurationError
-        If a role is unknown.
+        If a role is unknown, or the only one is switched off.
     """
 
     def __init__(
@@ -84,7 +88,9 @@ class Process:
     ) -> None:
         self.settings = settings
         self.connection = connection
-        self.roles = chosen(roles)
+        self.roles = [role for role in chosen(roles) if role != "sequence" or settings.sequence]
+        if not self.roles:
+            raise ConfigurationError("the role sequence is switched off: STRATA_SEQUENCE=true")
         self._tracing, self._end_tracing = tracing(settings.tracing)
         self.metrics = Metrics(registry or CollectorRegistry(), version("strata-recommender"))
         self.stages: dict[str, Stage] = {}
@@ -117,11 +123,12 @@ class Process:
             on_ready=self.metrics.ready.set,
         )
         self.probes.start()
+        encodes = bool({"catalogue", "updater"}.intersection(self.roles))
         faiss.omp_set_num_threads(1)  # the cores are the encoder's
         threadpool_limits(1, user_api="blas")
-        if settings.encoder_process:
+        if settings.encoder_process or not encodes:
             torch.set_num_threads(1)  # of this process; the other's are a setting
-        if {"catalogue", "updater"}.intersection(self.roles):
+        if encodes:
             self._queue = EncodeQueue(self.encoder)
         settings.topics.ensure(self.connection, create=settings.create_topics)
         make: Mapping[str, Callable[[], Loop | FeedRole]] = {
@@ -130,6 +137,7 @@ class Process:
             "neighbours": self._neighbours,
             "layers": self._layers,
             "ranker": self._ranker,
+            "sequence": self._sequence,
             "erasure": self._erasure,
             "feed": self._feed,
         }
@@ -295,6 +303,7 @@ class Process:
             ),
             LayerView(items),
             settings.ranking,
+            SequenceScorer(items) if settings.sequence else None,
         )
         stage = Updater(
             self.encoder,
@@ -330,14 +339,10 @@ class Process:
         return self._loop("neighbours", consumer, stage)
 
     def _layers(self) -> Loop:
-        # name and dimension are on disk: this role needs no model in memory
-        files = find_model(self.settings.model, self.settings.model_sha256)
-        dimension = int(json.loads((files.path / "config.json").read_text())["hidden_size"])
+        model, dimension = self._model_on_disk()
         consumer = self._assigned_to("layers", self.settings.topics.profiles)
         stage = LayersRole(
-            LayerLearner(
-                ItemStore(dimension, self.settings.undescribed_items), files.name, self.settings.layer_settings
-            ),
+            LayerLearner(ItemStore(dimension, self.settings.undescribed_items), model, self.settings.layer_settings),
             self._tables("layers"),
             self.settings.topics,
             self._diversion("layers"),
@@ -358,6 +363,20 @@ class Process:
         )
         return self._loop("ranker", consumer, stage)
 
+    def _sequence(self) -> Loop:
+        model, dimension = self._model_on_disk()
+        consumer = self._assigned_to("sequence", self.settings.topics.profiles)
+        stage = SequenceRole(
+            SequenceLearner(ItemStore(dimension, self.settings.undescribed_items)),
+            model,
+            self._tables("sequence"),
+            self.settings.topics,
+            self._diversion("sequence"),
+            self.metrics,
+            self.settings.sequence_config,
+        )
+        return self._loop("sequence", consumer, stage)
+
     def _erasure(self) -> Loop:
         settings = self.settings
         consumer = KafkaConsumerClient(self.connection, settings.erasure_group, role="erasure")
@@ -377,6 +396,11 @@ class Process:
         self._publishers.append(publisher)
         tables = self._tables("feed", TABLE_WAIT_S)
         return feed(self.settings, tables, publisher, self.metrics, alone="updater" not in self.roles)
+
+    def _model_on_disk(self) -> tuple[str, int]:
+        """Name of the model and length of its vectors: who only learns from them needs no model in memory."""
+        files = find_model(self.settings.model, self.settings.model_sha256)
+        return files.name, int(json.loads((files.path / "config.json").read_text())["hidden_size"])
 
     # -- what every role needs ----------------------------------------------------------------------------------
 

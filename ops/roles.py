@@ -7,7 +7,7 @@ from typing import Final
 
 from models.errors import ConfigurationError
 
-ROLES: Final = ("catalogue", "updater", "neighbours", "layers", "ranker", "erasure", "feed")
+ROLES: Final = ("catalogue", "updater", "neighbours", "layers", "ranker", "sequence", "erasure", "feed")
 """In the order in which they start."""
 
 

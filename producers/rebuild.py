@@ -19,7 +19,7 @@ _GONE_S: Final = 30.0
 
 
 def rebuild(connection: Connection, topics: Topics, group: str) -> None:
-    """Delete profiles, lists, layers, neighbours and weights, and set the group back to the beginning of ``clicks``.
+    """Delete profiles, lists and all that is learned, and set the group back to the beginning of ``clicks``.
 
     For a log that ends before what was applied: the broker lost its tail, or is a new one. Clicks, items, vectors and
     dead letters stay as they are.
@@ -38,7 +38,7 @@ def rebuild(connection: Connection, topics: Topics, group: str) -> None:
             )
         derived = [
             topics.profiles, topics.recommendations, topics.layers, topics.neighbours, topics.ranker,
-            topics.ranker_updates,
+            topics.ranker_updates, topics.sequence,
         ]  # fmt: skip
         there = set(admin.list_topics())
         if present := [name for name in derived if name in there]:

@@ -24,11 +24,14 @@ MESSAGE_BYTES: Final = 1_000_000
 DEAD_LETTER_BYTES: Final = 2 * MESSAGE_BYTES
 """Longest dead letter: the longest message that a broker takes by default, and the headers that say what was wrong."""
 
+SEQUENCE_SEGMENT_BYTES: Final = 32 * 1024 * 1024
+"""Segment of ``sequence``: what is written to it is compacted no sooner than it is full."""
+
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
 _NAMES: Final = (
     "items", "clicks", "impressions", "vectors", "profiles", "layers", "neighbours", "ranker", "ranker_updates",
-    "recommendations", "erasures", "dead_letters",
+    "sequence", "recommendations", "erasures", "dead_letters",
 )  # fmt: skip
 
 
@@ -60,6 +63,7 @@ class Topics:
     neighbours: str = ""
     ranker: str = ""
     ranker_updates: str = ""
+    sequence: str = ""
     recommendations: str = ""
     erasures: str = ""
     dead_letters: str = ""
@@ -118,6 +122,12 @@ class Topics:
                 name=self.ranker_updates,
                 partitions=1,
                 config={"cleanup.policy": "delete", "retention.ms": str(24 * _HOUR_MS)},
+            ),
+            # a whole net every few seconds: small segments, cleaned early, or each start would read a gigabyte of them
+            Spec(
+                name=self.sequence,
+                partitions=1,
+                config=compact | {"segment.bytes": str(SEQUENCE_SEGMENT_BYTES), "min.cleanable.dirty.ratio": "0.1"},
             ),
             Spec(name=self.recommendations, partitions=users, config=compact | soon),
             Spec(name=self.erasures, partitions=1, config=compact),
@@ -187,7 +197,8 @@ class Topics:
             if found is None or found == spec.partitions or spec.name in self._any_shape:
                 continue
             leader = self.items if spec.name == self.vectors else self.clicks
-            reason = "the layers are one ordered log" if spec.name == self.layers else f"{leader} has {spec.partitions}"
+            one = {self.layers: "the layers are", self.sequence: "a snapshot's parts and head are"}.get(spec.name)
+            reason = f"{one} one ordered log" if one else f"{leader} has {spec.partitions}"
             rebuilt = "" if spec.name == self.impressions else " and rebuilds it from the clicks"
             raise TopicMismatch(
                 f"topic {spec.name} has {found} partition(s) and must have {spec.partitions} ({reason}): a user's"

@@ -90,7 +90,8 @@ class Bookshop:
             "group": f"{topics.prefix}updaters", "session_timeout_s": 2, "precision": "fp32",
             "http_port": 0, "feed_port": 0, "tables_fetch_wait_ms": 100, "encoder_process": False,
             "layers_publish_s": 0.2, "layers_checkpoint_s": 0.3, "neighbours_publish_s": 0.2,
-            "ranker_sample": 1, "ranker_publish_s": 0.2,
+            "ranker_sample": 1, "ranker_publish_s": 0.2, "sequence_publish_s": 0.2,
+            "threads": 1,  # two that wait for each other are slower on busy cores
         } | given  # fmt: skip
         self.publisher = Publisher(connection, limits=topics.limits)
         self.sent: list[Click] = []

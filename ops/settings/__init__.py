@@ -10,7 +10,7 @@ are composed. One file a section:
 ``encoder``        the model and its queue
 ``users``          what is read of items and users, and what is kept
 ``lists``          what is offered
-``learning``       layers, neighbours, ranker
+``learning``       layers, neighbours, ranker, the deep part
 ``privacy``        by which names users are stored, and for how long
 ``limits``         what is refused, and when a role stops
 ``feed``           HTTP for pages

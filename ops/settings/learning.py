@@ -1,4 +1,4 @@
-"""Settings of the roles that learn: layers, neighbours, ranker."""
+"""Settings of the roles that learn: layers, neighbours, ranker, sequence."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from consumers.layers import LayersConfig
     from consumers.neighbours import NeighboursConfig
     from consumers.ranker import RankerRoleConfig
+    from consumers.sequence import SequenceRoleConfig
     from models.layers import LayerSettings
     from models.ranker_learning import LearningConfig
 
 
 class LearningSettings(BaseSettings):
-    """How layers, neighbours and the ranker's weights are learned and published."""
+    """How layers, neighbours, the ranker's weights and the deep part are learned and published."""
 
     layers: int = Field(8, ge=2, le=64, description="Coarse interest layers")
     layers_fine: int = Field(8, ge=2, le=64, description="Fine layers in each")
@@ -27,7 +28,10 @@ class LearningSettings(BaseSettings):
     )
     neighbours_publish_rows: PositiveInt = Field(500, description="Rows published at a time")
     teach_clicks_per_minute: int = Field(
-        60, ge=0, le=60_000, description="Clicks of one user in a minute that teach neighbours and layers; 0: all"
+        60,
+        ge=0,
+        le=60_000,
+        description="Clicks of one user in a minute that teach neighbours, layers and the deep part; 0: all",
     )
 
     ranker_sample: float = Field(
@@ -41,6 +45,12 @@ class LearningSettings(BaseSettings):
         1, ge=0, le=10, description="Standard errors by which an expert must lead before it serves"
     )
     ranker_publish_s: PositiveFloat = Field(1.0, description="Least time between two publications of the weights, s")
+
+    sequence: bool = Field(
+        True, description="The deep part: self-attention over a user's last clicks, trained by the role sequence"
+    )
+    sequence_share: float = Field(0.25, gt=0, le=1, description="Share of one core that its training takes, at most")
+    sequence_publish_s: PositiveFloat = Field(10.0, description="Least time between two snapshots of it, s")
 
     @property
     def ranker_learning(self) -> LearningConfig:
@@ -60,6 +70,13 @@ class LearningSettings(BaseSettings):
         from consumers.ranker import RankerRoleConfig
 
         return RankerRoleConfig(publish_s=self.ranker_publish_s)
+
+    @property
+    def sequence_config(self) -> SequenceRoleConfig:
+        """How the deep part is trained and published."""
+        from consumers.sequence import SequenceRoleConfig
+
+        return SequenceRoleConfig(share=self.sequence_share, publish_s=self.sequence_publish_s)
 
     @property
     def layer_settings(self) -> LayerSettings:

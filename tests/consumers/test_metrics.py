@@ -15,6 +15,8 @@ UNITS = (
     "ratio",
     "total",
     "tokens",
+    "clicks",
+    "nats",
     "users",
     "streams",
     "items",

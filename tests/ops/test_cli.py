@@ -264,8 +264,8 @@ def test_an_error_is_a_line_and_an_exit_code(strata: Strata) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert (
         done.stderr
-        == "error: no such role: [bold]cook[/]; the roles are catalogue, updater, neighbours, layers, ranker, erasure, "
-        "feed\n"
+        == "error: no such role: [bold]cook[/]; the roles are catalogue, updater, neighbours, layers, ranker, "
+        "sequence, erasure, feed\n"
     )
 
 

@@ -189,6 +189,7 @@ def test_one_role_a_process_works_as_all_in_one(tansu_shop: Bookshop, tiny: str)
         shop.running(["neighbours"], model=tiny),
         shop.running(["layers"], model=tiny),
         shop.running(["ranker"], model=tiny),
+        shop.running(["sequence"], model=tiny),
         shop.running(["updater"], model=tiny) as updater,
     ):
         wait_for(knows_the_catalogue(updater), "the catalogue")
@@ -201,6 +202,9 @@ def test_one_role_a_process_works_as_all_in_one(tansu_shop: Bookshop, tiny: str)
         wait_for(lambda: weighed(shop) > 0, "the ranker's weights")
         topic = shop.topics.ranker
         wait_for(lambda: value(updater, "strata_table_records_total", topic=topic) > 1, "weights at the updater")
+        shop.readers([f"guest-{n}" for n in range(20)], 2)
+        wait_for(lambda: shop.counted() == shop.expected(), "enough clicks for the deep part")
+        wait_for(lambda: value(updater, "strata_sequence_applied_clicks") > 60, "the deep part at the updater")
         shop.clicks((USERS[0], "gardening-9"))
         wait_for(lambda: shop.counted() == shop.expected(), "the last click")
         last = shop.lists()[USERS[0]]

@@ -14,8 +14,10 @@ from pydantic import SecretStr
 
 from models.errors import ConfigurationError
 from models.pseudonyms import Pseudonyms
+from models.sequence import SequenceScorer
 from ops import process as process_module
 from ops.process import Process
+from ops.roles import ROLES
 from ops.settings import FILE, PREFIX, Settings, load
 from producers.connection import Connection
 
@@ -260,6 +262,8 @@ REACHES: dict[str, Reach] = {
     "layers_checkpoint_s": ({"layers_checkpoint_s": 3}, lambda s: s.layers_config.checkpoint_s, 3),
     "neighbours_publish_s": ({"neighbours_publish_s": 3}, lambda s: s.neighbours_config.publish_s, 3),
     "neighbours_publish_rows": ({"neighbours_publish_rows": 3}, lambda s: s.neighbours_config.publish_rows, 3),
+    "sequence_share": ({"sequence_share": 0.5}, lambda s: s.sequence_config.share, 0.5),
+    "sequence_publish_s": ({"sequence_publish_s": 3}, lambda s: s.sequence_config.publish_s, 3),
     "teach_clicks_per_minute": ({"teach_clicks_per_minute": 3}, lambda s: s.updater.profile.pace.per_minute, 3),
     "ranker_sample": ({"ranker_sample": 0.5}, lambda s: s.updater.learning.sample, 0.5),
     "ranker_step": ({"ranker_step": 0.5}, lambda s: s.ranker_learning.step, 0.5),
@@ -323,6 +327,7 @@ IN_THE_PROCESS = {
     "index": "hnsw",
     "index_exact_below": 5,
     "undescribed_items": 66,
+    "sequence": False,
 }
 """What a process hands on itself: see the test below."""
 
@@ -397,4 +402,28 @@ def test_a_setting_of_the_process_is_handed_on(monkeypatch: pytest.MonkeyPatch) 
     newest_first = {args[0] for args, given in noted["EncodeQueue.outlet"] if given.get("newest_first")}
     assert newest_first == {"users"}
     assert noted["ItemStore"] == [((4, 66), {})]
+    assert noted["Recommender"][0][0][5] is None, "no deep part"
     assert noted["ItemIndex"][0][1] == {"exact_below": 5, "kind": "hnsw", "precision": "fp32"}
+
+
+def test_without_the_deep_part_nobody_trains_it_and_with_it_lists_are_made_by_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def process(roles: list[str], **given: Any) -> Process:
+        return Process(Settings(**given), Connection(bootstrap="k:1"), roles)
+
+    assert process([]).roles == list(ROLES)
+    assert process([], sequence=False).roles == [role for role in ROLES if role != "sequence"]
+    assert process(["sequence", "layers"], sequence=False).roles == ["layers"]
+    with pytest.raises(ConfigurationError, match="STRATA_SEQUENCE"):
+        process(["sequence"], sequence=False)
+    noted: dict[str, Any] = {}
+    for name in ("EncodeQueue", "Encoder", "ItemIndex", "ItemStore", "KafkaConsumerClient", "Probes", "Publisher",
+                 "Recommender", "Updater", "Loop"):  # fmt: skip
+        monkeypatch.setattr(process_module, name, Stand(name, noted))
+    monkeypatch.setattr(process_module.Encoder, "load", Stand("load", noted), raising=False)
+    monkeypatch.setattr("producers.topics.Topics.ensure", Stand("ensure", noted))
+    started = process(["updater"], encoder_process=False)
+    started.start()
+    started.close()
+    assert isinstance(noted["Recommender"][0][0][5], SequenceScorer)
