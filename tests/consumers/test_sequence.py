@@ -16,6 +16,7 @@ from consumers.diversion import Diversion
 from consumers.knowledge import Knowledge
 from consumers.metrics import Metrics
 from consumers.sequence import HEAD, PART, SequenceRole, SequenceRoleConfig
+from models import sequence
 from models.histories import Histories
 from models.index import ItemIndex
 from models.items import ItemStore
@@ -226,6 +227,16 @@ def test_from_profiles_to_a_snapshot_to_a_readers_recommender(
     assert life.value("snapshot_timestamp_seconds") == pytest.approx(head.created_ms / 1000)
     assert life.value("snapshot_bytes") > 10_000
     assert 0 < life.value("loss_nats") < 3
+
+
+def test_the_first_list_of_a_large_catalogue_is_made_with_the_net(
+    stream: Topic, names: Topics, metrics: Metrics, start: Callable[..., Life], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = start(stream)
+    life.read(100)
+    life.poll()
+    monkeypatch.setattr(sequence, "_SLICE", 5)
+    assert Reader(stream, names, metrics).version == 32
 
 
 def test_a_recommender_without_a_deep_part_reads_nothing_of_it(
