@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import count
 
 import pytest
-from bookshop import Bookshop, knows_the_catalogue, tiny_model, wait_for
+from bookshop import SHELVES, Bookshop, knows_the_catalogue, tiny_model, wait_for
 from prometheus_server import OPS, PrometheusServer, dashboard_queries
 
+from consumers import feedback
+from models.impressions import Impression
 from ops.process import Process
 from producers.connection import Connection
+from producers.replay import impression_message
 from producers.topics import Topics
 
 USERS = [f"reader-{n}" for n in range(320)]  # enough for layers to be seeded
@@ -44,6 +49,7 @@ def watched(tansu: Connection, tmp_path_factory: pytest.TempPathFactory) -> Iter
         (folder / name).write_text(hurried((OPS / "prometheus" / name).read_text()))
     shop = Bookshop(tansu, Topics(prefix="watched.", partitions=2, item_partitions=2))
     with ExitStack() as stack:
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr(feedback, "_SURVEY_S", 0.5)
         stack.callback(shop.publisher.close)
         shop.stock()
         process = stack.enter_context(shop.running(model=tiny_model(tmp_path_factory.mktemp("tiny"), 32)))
@@ -81,8 +87,28 @@ def test_prometheus_evaluates_every_rule(watched: Watched) -> None:
     wait_for(lambda: not unhealthy(), f"every rule evaluated: {unhealthy()}")
 
 
+def busy(shop: Bookshop, round_: int) -> None:
+    """Some readers are shown a book and click it, and one that is new; all move on to another."""
+    now, shown = int(time.time() * 1000), list(SHELVES)
+    shop.publisher.publish(
+        [
+            impression_message(
+                Impression(
+                    user_id=user, items=(f"{shown[number % len(shown)].lower()}-{(number + round_) % 10}",), ts=now
+                ),
+                shop.topics,
+            )
+            for number, user in enumerate(USERS[:60])
+        ]
+    )
+    time.sleep(0.5)  # a click a little later is of an item that was shown
+    shop.readers(USERS[:60], 1, seed=round_)
+    shop.clicks((USERS[0], f"unheard-of-{round_}"))
+
+
 def test_every_query_of_the_dashboards_returns_data(watched: Watched) -> None:
     watched.shop.readers(USERS, 1, seed=7)
+    rounds = count(8)
     queries = {(title, query) for title, queries in dashboard_queries().items() for query in queries}
     assert len(queries) > 40
 
@@ -91,11 +117,12 @@ def test_every_query_of_the_dashboards_returns_data(watched: Watched) -> None:
         return {one for one, samples in asked.items() if not any(s["value"][1] != "NaN" for s in samples)}
 
     def all_have_it() -> bool:
+        busy(watched.shop, next(rounds))
         queries.intersection_update(without_data())  # what a query had once is enough: the traffic ends
         return not queries
 
     try:
-        wait_for(all_have_it, "data", 20)
+        wait_for(all_have_it, "data", 40)
     except AssertionError:
         assert queries == set()
 
