@@ -218,7 +218,7 @@ class SequenceRole:
         """See :class:`~consumers.stage.Stage`. Takes as long as one step of training."""
         if self._tables.poll():
             self._items.changed.clear()
-        if now >= self._rest_until:
+        if now >= self._rest_until and (self._batch_waits or now >= self._next_publish):
             self._train()
         trained = self.learner.clicks > self._published
         if now < self._next_publish or not (trained or self._diversion):
@@ -227,6 +227,11 @@ class SequenceRole:
         self._metrics.undescribed.labels("sequence").set(self._items.undescribed)
         # the letters first: the offsets of the head are beyond theirs
         return Work(self._diversion.take() + (self._snapshot() if trained else []))
+
+    @property
+    def _batch_waits(self) -> bool:
+        """Steps on a click or two would be mostly noise; before a snapshot they are better than none."""
+        return self.learner.waiting >= self.learner.learning.batch
 
     def _train(self) -> None:
         """One step, and a rest after it."""

@@ -306,6 +306,34 @@ def test_training_takes_its_share_of_a_core_and_no_more(
     assert life.value("seconds_total") == pytest.approx(life.worked)
 
 
+def test_a_few_clicks_wait_for_a_batch_or_for_the_next_snapshot(
+    stream: Topic, names: Topics, start: Callable[..., Life]
+) -> None:
+    life = start(stream, config=SequenceRoleConfig(share=1, publish_s=10))
+    life.read()
+    life.rest()
+    life.poll(11)  # a snapshot went out, and nothing waits
+    steps = life.learner.steps
+
+    def clicks(n: int) -> None:
+        for i in range(n):
+            stream.append(names.profiles, "u", profile(f"i{i % ITEMS}"))
+        life.read()
+        life.poll(0.1)
+
+    clicks(1)  # the snapshot before is long ago: this one goes at once, and with it a new one
+    assert life.learner.steps == steps + 1
+    clicks(QUICK.batch - 1)
+    assert (life.learner.steps, life.learner.waiting) == (steps + 1, QUICK.batch - 1)
+    clicks(1)
+    assert (life.learner.steps, life.learner.waiting) == (steps + 2, 0)
+    clicks(3)
+    life.poll(5)
+    assert life.learner.waiting == 3
+    life.poll(6)
+    assert life.learner.waiting == 0
+
+
 def test_one_poll_is_one_step_at_most(stream: Topic, start: Callable[..., Life]) -> None:
     life = start(stream)
     life.read()
