@@ -159,7 +159,7 @@ class SequenceRole:
         self._tables.catch_up()
         self._items.changed.clear()  # the index's business; there is none here
         self._restore()
-        log.info("sequence: continuing after %d clicks", self.learner.clicks)
+        log.info("sequence: continuing after %(clicks)d clicks", {"clicks": self.learner.clicks})
         return {(self._topics.profiles, number): offset for number, offset in self._offsets.items()}
 
     def _restore(self) -> None:
@@ -181,7 +181,9 @@ class SequenceRole:
                 self._offsets, self._trained = dict(head.offsets), dict(head.offsets)
                 self._published = head.version
         except InvalidEvent as error:
-            log.warning("sequence: the last snapshot cannot be continued (%s); training starts anew", error)
+            log.warning(
+                "sequence: the last snapshot cannot be continued (%(error)s); training starts anew", {"error": error}
+            )
 
     def revoked(self, partitions: Iterable[Partition]) -> None:
         """Never happens in assign mode."""
