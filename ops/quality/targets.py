@@ -58,7 +58,7 @@ def targets(study: Study) -> Iterator[Target]:
         name, f"HR@10 over the best peer's ({best})", ratio(ours, peers[best])[0], least, ratio(ours, peers[best])[1]
     )
     alone = dict(study.outcomes((*SCORERS, "popularity")))
-    if alone:
+    if len(alone) > len(SCORERS):  # or the best of them may be missing
         top = max(alone, key=lambda scorer: alone[scorer].rate())
         value, error = ratio(ours, alone[top])
         yield Target(name, f"over the best scorer in hindsight ({top})", value, 1.0, error)
