@@ -13,13 +13,12 @@ import numpy as np
 
 from consumers.metrics import Metrics
 from consumers.shard import Shard
+from models.cotext import FEW
 from models.events import Click
 from models.fatigue import KEEP_S
 from models.profile import Profile
 from models.recommender import Recommender
 
-NEW_CLICKS: Final = 5
-"""An item with fewer clicks counts as new."""
 _SURVEY_S: Final = 30.0
 """Time between two looks at all lists, s: of a million it takes some 30 ms."""
 
@@ -74,7 +73,7 @@ class Feedback:
         return Judged(
             arm=recommender.arms.of(click.user_id),
             place=shard.served.place(click.user_id, row),
-            new=not 0 <= row < len(counts) or float(counts[row]) < NEW_CLICKS,
+            new=not 0 <= row < len(counts) or float(counts[row]) < FEW,
             shown=self._was_shown(profile, click),
         )
 

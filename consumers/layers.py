@@ -17,9 +17,10 @@ from consumers.diversion import Diversion
 from consumers.metrics import Metrics
 from consumers.stage import Work
 from consumers.tables import OpenTables
+from consumers.taught import vectors_into
 from models.errors import ConfigurationError, InvalidEvent
 from models.layers import LayerLearner
-from models.records import Checkpoint, ItemVector, ProfileRecord, decode, encode, from_half
+from models.records import Checkpoint, ProfileRecord, decode, encode, from_half
 from producers.publisher import Message
 from producers.topics import Topics
 
@@ -70,7 +71,7 @@ class LayersRole:
         self._learner = learner
         self._items = learner.items
         self._open_tables = open_tables
-        self._tables = open_tables({topics.vectors: self._item})
+        self._tables = open_tables({topics.vectors: vectors_into(learner.items, learner.model)})
         self._topics = topics
         self._diversion = diversion
         self._metrics = metrics
@@ -81,15 +82,6 @@ class LayersRole:
         self._next_publish = self._next_checkpoint = 0.0
         self._changed = False
         self._counted: dict[str, int] = {}
-
-    def _item(self, record: Record) -> None:
-        item_id = (record.key or b"").decode(errors="replace")
-        if record.value is None:
-            self._items.withdraw(item_id)
-            return
-        vector = decode(record.value, ItemVector)
-        if vector.model == self._learner.model:  # another model's are encoded again by the catalogue role
-            self._items.put(item_id, vector)
 
     def assigned(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         """Read the vectors, then continue from the last checkpoint."""

@@ -18,7 +18,8 @@ from consumers.diversion import Diversion
 from consumers.metrics import Metrics
 from consumers.stage import Work
 from consumers.tables import OpenTables
-from models.neighbours import WINDOW, Neighbours
+from consumers.taught import before, taught
+from models.neighbours import Neighbours
 from models.records import NeighbourRow, ProfileRecord, decode, encode
 from producers.publisher import Message
 from producers.topics import Topics
@@ -130,15 +131,12 @@ class NeighboursRole:
     def _learn(self, record: Record, profile: ProfileRecord) -> None:
         if not profile.fresh:
             return
-        rows = [self._items.mention(entry.item_id) for entry in profile.history[-profile.fresh - WINDOW :]]
+        rows, places = taught(profile, self._items)
         frozen: set[int] = set()
         if self._published:
             frozen = {r for r in rows if self._published.get(r, {}).get(record.partition, 0) > record.offset}
-        damped = {len(rows) - 1 - back for back in profile.damped}
-        for end in range(max(0, len(rows) - profile.fresh), len(rows)):
-            if end in damped:
-                continue
-            self._neighbours.learn(rows[end], rows[max(0, end - WINDOW) : end][::-1], frozen)
+        for place in places:
+            self._neighbours.learn(rows[place], before(rows, place), frozen)
 
     def poll(self, now: float) -> Work | None:
         """See :class:`~consumers.stage.Stage`."""

@@ -20,9 +20,9 @@ from consumers.diversion import Diversion
 from consumers.metrics import Metrics
 from consumers.stage import Work
 from consumers.tables import OpenTables
+from consumers.taught import before, taught, vectors_into
 from models.errors import InvalidEvent
-from models.neighbours import WINDOW
-from models.records import ItemVector, ProfileRecord, decode, encode
+from models.records import ProfileRecord, decode, encode
 from models.sequence_learning import SequenceLearner
 from models.sequence_records import (
     Assembly,
@@ -126,10 +126,9 @@ class SequenceRole:
     ) -> None:
         self.learner = learner
         self._items = learner.items
-        self._model = model
         self._layout = SequenceLayout.of(model, learner.items.dimension, learner.config)
         self._open_tables = open_tables
-        self._tables = open_tables({topics.vectors: self._item})
+        self._tables = open_tables({topics.vectors: vectors_into(learner.items, model)})
         self._topics = topics
         self._diversion = diversion
         self._metrics = metrics
@@ -144,15 +143,6 @@ class SequenceRole:
         self._rest_until = self._next_publish = 0.0
         self._published = 0  # clicks in the last snapshot
         self._in_hand: tuple[SequenceHead, int] | None = None
-
-    def _item(self, record: Record) -> None:
-        item_id = (record.key or b"").decode(errors="replace")
-        if record.value is None:
-            self._items.withdraw(item_id)
-            return
-        vector = decode(record.value, ItemVector)
-        if vector.model == self._model:  # another model's are encoded again by the catalogue role
-            self._items.put(item_id, vector)
 
     def assigned(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         """Read the vectors, then go on from the last snapshot."""
@@ -210,11 +200,9 @@ class SequenceRole:
         """A profile's new clicks, without those that came too fast, each with the clicks before it."""
         if not profile.fresh:
             return
-        rows = [self._items.mention(entry.item_id) for entry in profile.history[-profile.fresh - WINDOW :]]
-        damped = {len(rows) - 1 - back for back in profile.damped}
-        for end in range(max(0, len(rows) - profile.fresh), len(rows)):
-            if end not in damped:
-                self.learner.add(rows[end], rows[max(0, end - WINDOW) : end][::-1])
+        rows, places = taught(profile, self._items)
+        for place in places:
+            self.learner.add(rows[place], before(rows, place))
 
     def poll(self, now: float) -> Work | None:
         """See :class:`~consumers.stage.Stage`. Takes as long as one step of training."""

@@ -36,10 +36,10 @@ class NewItems:
     ----------
     rows : int64 [f]
         The new ones that may be found by co of their nearest, rising.
-    near : int32 [f, NEAR]
-        Their nearest.
-    weights : float32 [f, NEAR]
-        Their cosines, summing up to 1; 0 where there are fewer.
+    near : int32 [f, NEAR + 1]
+        Their nearest, themselves among them.
+    weights : float32 [f, NEAR + 1]
+        Their cosines, summing up to 1; 0 for themselves, and where there are fewer.
     place : int32 [items]
         Row → its place in these arrays; -1 for an item that is not new.
     """
@@ -49,33 +49,43 @@ class NewItems:
         self._neighbours = neighbours
         self._index = index
         self._known: dict[int, tuple[int, NDArray[np.int32], NDArray[np.float32]]] = {}
-        self._take([])
+        self._few: list[int] = []
+        self._lay_out([], 0)
+
+    def changed(self, rows: set[int]) -> None:
+        """The vectors of these items changed: others are near to them now."""
+        for row in rows:
+            self._known.pop(row, None)
 
     def follow(self, offered: NDArray[np.bool_]) -> None:
-        """Follow clicks and catalogue: items on offer, bool [n]."""
+        """Follow clicks and catalogue: items on offer, bool [n]. Cheap while the same items are new."""
         n = len(offered)
         few = np.flatnonzero((self._neighbours.counts[:n] < FEW) & offered)[-MOST:].tolist()
-        wanted = set(few)
-        self._known = {row: known for row, known in self._known.items() if row in wanted}
         unknown = [row for row in few if row not in self._known or self._known[row][0] * _GROWN < n][:_BATCH]
         if unknown:
-            rows = np.array(unknown)
-            cosines, near = self._index.search(self._items.centred(rows), NEAR + 1)
-            own = near == rows[:, None]
-            weights = np.where(own | (near < 0), 0, np.maximum(cosines, 0)).astype(np.float32)
-            weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
-            for at, row in enumerate(unknown):
-                self._known[row] = n, np.maximum(near[at], 0).astype(np.int32), weights[at]
-        self._take([row for row in few if row in self._known])
-        self.place = np.full(n, -1, np.int32)
-        self.place[self.rows] = np.arange(len(self.rows))
+            self._look_up(unknown, n)
+        elif n == len(self.place) and few == self._few:
+            return
+        self._few = few
+        wanted = set(few)
+        self._known = {row: known for row, known in self._known.items() if row in wanted}
+        self._lay_out([row for row in few if row in self._known], n)
 
-    def _take(self, rows: list[int]) -> None:
+    def _look_up(self, unknown: list[int], n: int) -> None:
+        rows = np.array(unknown)
+        cosines, near = self._index.search(self._items.centred(rows), NEAR + 1)
+        weights = np.where((near == rows[:, None]) | (near < 0), 0, np.maximum(cosines, 0)).astype(np.float32)
+        weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
+        for at, row in enumerate(unknown):
+            self._known[row] = n, np.maximum(near[at], 0).astype(np.int32), weights[at]
+
+    def _lay_out(self, rows: list[int], n: int) -> None:
         self.rows = np.array(rows, np.int64)
         shape = len(rows), NEAR + 1
         self.near = np.array([self._known[row][1] for row in rows], np.int32).reshape(shape)
         self.weights = np.array([self._known[row][2] for row in rows], np.float32).reshape(shape)
-        self.place = np.full(0, -1, np.int32)
+        self.place = np.full(n, -1, np.int32)
+        self.place[self.rows] = np.arange(len(rows))
 
     def scores(self, sums: NDArray[np.float32], n: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """cotext of candidates, float32 [b, m]; 0 for those that are not new.

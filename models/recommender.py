@@ -155,6 +155,7 @@ class Recommender:
         if self.sequence is not None:
             self.sequence.changed(self.items.changed)
             self.sequence.follow()
+        self.sources.new.changed(self.items.changed)
         self.index.sync()
         self.neighbours.grow()
         if self.config.new_items:

@@ -1,10 +1,10 @@
 """Training of the deep part from the click stream: every click with what its user had clicked before it.
 
-A step takes the newest clicks, and as many again of the last :data:`~SequenceLearning.memory` times
-:data:`~SequenceLearning.replay`: worth +.006 of HR@10 on MovieLens-100k over the newest alone. Only items that have
-been clicked compete, or new ones would be pushed away (design §7). Of few all compete; of many a draw, half by their
-clicks and half evenly, each logit corrected by −log of its expected number (Bengio, Senécal 2003), so that the draw
-changes nothing but the noise.
+A step takes the newest clicks, and beside each some remembered ones (:attr:`~SequenceLearning.replay`): a click that is
+seen once teaches little. Only items that have been clicked compete, or new ones would be pushed away (design §7). Of
+few all compete; of many a draw, half by their clicks and half evenly, each logit corrected by −log of its expected
+number (Bengio, Senécal 2003), so that the draw changes nothing but the noise. What the deep part is worth
+stands in ``ops/bench/QUALITY.md``, under the gate.
 """
 
 from __future__ import annotations

@@ -103,3 +103,23 @@ def test_what_is_withdrawn_is_not_offered_as_new() -> None:
     shop.recommender.follow()
     assert "rope-new" not in shop.ids(listed(shop, *(f"rope-{i}" for i in range(12))).rows)
     assert shop.items.row("rope-new") not in shop.recommender.sources.new.rows
+
+
+def test_who_reads_otherwise_now_has_other_items_near() -> None:
+    shop = shop_with(1)
+    new, row = shop.recommender.sources.new, shop.items.row("tea-new")
+    shop.items.put("tea-new", record(2, 2077))  # it was about lamps
+    shop.recommender.follow()
+    at = int(new.place[row])
+    near = np.array([shop.items.ids[other].startswith("lamps") for other in new.near[at]])
+    assert new.weights[at][near].sum() > 0.8
+
+
+def test_while_the_same_items_are_new_nothing_is_laid_out_anew() -> None:
+    shop = shop_with(1)
+    before = shop.recommender.sources.new.near
+    shop.click("ann", "tea-1")
+    assert shop.recommender.sources.new.near is before
+    shop.items.withdraw("rope-new")
+    shop.recommender.follow()
+    assert shop.recommender.sources.new.near is not before

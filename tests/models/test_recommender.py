@@ -6,10 +6,12 @@ import math
 import msgspec
 import numpy as np
 import pytest
+import torch
 from small_shop import GROUPS, NOW, Shop, record
 
 from models.diversity import diversify
 from models.features import FEATURES, PARTS
+from models.histories import Histories
 from models.index import ItemIndex
 from models.items import ItemStore
 from models.neighbours import Neighbours
@@ -17,6 +19,7 @@ from models.profile import Profile
 from models.ranker import RankingConfig
 from models.recommender import RankedList, Recommender
 from models.records import RankedItem
+from models.sequence import SequenceNet, SequenceScorer
 
 
 @pytest.fixture(scope="module")
@@ -247,6 +250,34 @@ def test_a_score_is_features_times_weights(shop: Shop) -> None:
         expected = shop.recommender.weights[scored.buckets[user]] @ made
         np.testing.assert_allclose(scored.scores[user, found.valid[user]], expected, rtol=1e-4, atol=1e-5)
     assert np.isneginf(scored.scores[~found.valid]).all()
+
+
+def test_the_deep_part_ranks_what_has_been_clicked_and_its_share_is_told() -> None:
+    shop = Shop()
+    shop.populate()
+    deep, plain = SequenceScorer(shop.items), shop.recommender
+    shop.items.put("paint-new", record(5, 5077))  # nobody has clicked it: the net has not met it
+    shop.recommender = Recommender(
+        shop.items, shop.neighbours, ItemIndex(shop.items), shop.view, RankingConfig(diversity=0), deep
+    )
+    profile = shop.click("ann", "paint-1", "paint-2", "paint-3")
+    silent = shop.recommender.score([profile], NOW)
+    at = FEATURES.index("sequence.ratio")
+    assert not silent.features[:, at : at + 3].any(), "there is no net yet"
+    torch.manual_seed(3)
+    deep.put(SequenceNet(shop.items.dimension), 1)
+    shop.recommender.follow()
+    scored = shop.recommender.score([profile], NOW)
+    rows, valid = scored.candidates.rows, scored.candidates.valid
+    new = shop.neighbours.counts[rows[0]] == 0
+    assert shop.items.row("paint-new") in rows[0, new & valid[0]]
+    assert not scored.features[0, at : at + 3, new].any()
+    said = deep.scores(Histories.of([profile]), rows, valid & ~new)
+    np.testing.assert_allclose(scored.features[:, at], said / said.max(axis=1, keepdims=True), rtol=1e-5)
+    assert len(np.unique(said[valid])) > 20
+    ranked = one(shop, profile)
+    assert any(parts[PARTS.index("sequence")] > 0 for parts in ranked.parts)
+    assert all(parts[PARTS.index("sequence")] == 0 for parts in plain.recommend([profile], NOW)[0].parts)
 
 
 def test_candidates_lose_nothing_that_scoring_everything_would_list() -> None:
