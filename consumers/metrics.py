@@ -281,6 +281,13 @@ class Metrics:
         )
         self.neighbour_rows = counter("neighbours_published_total", "Rows of co-clicked items published.")
 
+        # the linear part
+        self.linear_solutions = counter("linear_solutions_total", "Solutions of the linear part.")
+        self.linear_failures = counter("linear_failures_total", "Solutions that failed; the one before stays.")
+        self.linear_items = gauge("linear_items", "Items in the last solution, STRATA_LINEAR_ITEMS at most.")
+        self.linear_clicks = gauge("linear_clicks", "First clicks of users on items that the last solution knew.")
+        self.linear_seconds = gauge("linear_solution_seconds", "Time that the last solution took.")
+
         # the feed
         self.feed_requests = counter("feed_requests_total", "Requests to the feed, by status (2xx).", "route", "status")
         self.feed_seconds = histogram(

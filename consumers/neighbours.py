@@ -1,17 +1,21 @@
 """The neighbours role: who clicks this also clicks that, learned from every profile, published row by row.
 
+A row carries what co-occurrence counts of its item, and what the linear part has solved for
+(:mod:`consumers.together`).
+
 It learns from ``profiles``, not from ``clicks``: a profile says which of its last clicks are new and what came before
 them, so validity, order and repeats are decided once, by the updater, and nothing is kept of a user here.
 
-There is no snapshot: the published rows are the state. Each carries the input offsets that it contains, so after a
-restart reading begins where the table was last complete, and a click is added only to the rows that lack it.
+Of co-occurrence there is no snapshot: the published rows are the state. Each carries the input offsets that it
+contains, so after a restart reading begins where the table was last complete, and a click is added only to the rows
+that lack it.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from consumers.client import Partition, Record
 from consumers.diversion import Diversion
@@ -19,6 +23,7 @@ from consumers.metrics import Metrics
 from consumers.stage import Work
 from consumers.tables import OpenTables
 from consumers.taught import before, taught
+from consumers.together import LinearConfig, Together
 from models.neighbours import Neighbours
 from models.records import NeighbourRow, ProfileRecord, decode, encode
 from producers.publisher import Message
@@ -38,6 +43,8 @@ class NeighboursConfig:
     publish_rows: int = 500
     """Rows published at a time, at most; those that have waited longest go first. Each costs every updater some 50 µs,
     and a row that is a few seconds old ranks as well as a fresh one."""
+    linear: LinearConfig = field(default_factory=LinearConfig)
+    """How the linear part is solved for."""
 
 
 class NeighboursRole:
@@ -68,6 +75,7 @@ class NeighboursRole:
         self._diversion = diversion
         self._metrics = metrics
         self._config = config
+        self._together = Together(self._items, metrics, config.linear)
         self._offsets: Offsets = {}
         self._published: dict[int, Offsets] = {}  # row → what it contained at the restart, until all is newer
         self._replayed: Offsets = {}  # up to here rows differ in what they contain
@@ -103,6 +111,7 @@ class NeighboursRole:
             reader.catch_up()
         finally:
             reader.close()
+        self._together.restore(self._open_tables, self._topics.profiles)
         self._offsets = dict(complete)
         log.info("neighbours: %(rows)d rows restored", {"rows": len(self._published)})
         return {(self._topics.profiles, number): offset for number, offset in complete.items()}
@@ -116,17 +125,22 @@ class NeighboursRole:
             before = dict(self._offsets)
             try:
                 if record.value is not None:
-                    self._learn(record, decode(record.value, ProfileRecord))
+                    profile = decode(record.value, ProfileRecord)
+                    self._learn(record, profile)
+                    self._together.learn(record, profile)
             except Exception as error:
                 self._diversion.divert(record, error)
             else:
                 self._diversion.passed()
             self._offsets[record.partition] = record.offset + 1
-            for row in self._neighbours.dirty():
-                self._dirty.setdefault(row, before)
+            self._changed(before)
         if self._published and all(self._offsets.get(p, 0) >= o for p, o in self._replayed.items()):
             self._published.clear()
         return len(records)
+
+    def _changed(self, before: Offsets) -> None:
+        for row in self._neighbours.dirty():
+            self._dirty.setdefault(row, before)
 
     def _learn(self, record: Record, profile: ProfileRecord) -> None:
         if not profile.fresh:
@@ -140,6 +154,10 @@ class NeighboursRole:
 
     def poll(self, now: float) -> Work | None:
         """See :class:`~consumers.stage.Stage`."""
+        solution = self._together.poll(now)
+        if solution is not None:
+            self._neighbours.take(solution)
+            self._changed(dict(self._offsets))
         if now < self._next_publish or not (self._dirty or self._diversion):
             return None
         self._next_publish = now + self._config.publish_s
@@ -180,6 +198,7 @@ class NeighboursRole:
 
     def close(self) -> None:
         """See :class:`~consumers.stage.Stage`."""
+        self._together.close()
         self._vectors.close()
 
 

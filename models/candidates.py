@@ -1,8 +1,8 @@
 """The items worth ranking for a user: near in vector, co-clicked, on top in his layers, popular.
 
 Design §7: the union of 200 by text, 200 by co and 100 of the layers loses nothing against scoring everything; nor do
-80, 120 and 45, the defaults. Users are worked on together; a pair of user and item is the key ``user · n + row``, so
-that one flat array holds all of them.
+80, 120 and 45, the defaults. The linear part brings 40 of its own. Users are worked on together; a pair of user and
+item is the key ``user · n + row``, so that one flat array holds all of them.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ class Candidates:
         co without the candidate's own √(n_q + 1): see :meth:`~models.neighbours.Neighbours.scores`.
     recent : float32 [b, m]
         The same of the newest clicks: see :attr:`~models.histories.Histories.recent`.
+    linear : float32 [b, m]
+        What the linear part says, not below 0: see :mod:`models.linear`.
     text : float32 [b, m]
         Cosine, not below 0.
     cotext : float32 [b, m], optional
@@ -50,6 +52,7 @@ class Candidates:
     valid: NDArray[np.bool_]
     co: NDArray[np.float32]
     recent: NDArray[np.float32]
+    linear: NDArray[np.float32]
     text: NDArray[np.float32]
     cotext: NDArray[np.float32] | None = None
 
@@ -60,6 +63,7 @@ class Quota:
 
     text: int
     co: int
+    linear: int
     layer: int
     popular: int
     new: int
@@ -90,6 +94,7 @@ class CandidateSources:
         self.wanted: NDArray[np.int64] = np.empty(0, np.int64)
         self._sums: NDArray[np.float32] = np.zeros(0, np.float32)
         self._recent: NDArray[np.float32] = np.zeros(0, np.float32)
+        self._linear: NDArray[np.float32] = np.zeros(0, np.float32)
         self._marks: NDArray[np.bool_] = np.zeros(0, np.bool_)
         self._places: NDArray[np.int32] = np.zeros(0, np.int32)
 
@@ -135,19 +140,22 @@ class CandidateSources:
         b, n = len(vectors), len(offered)
         self._reserve(b * n)
         sums, marks = self._sums[: b * n], self._marks[: b * n]
-        recent = self._recent[: b * n]
+        recent, linear = self._recent[: b * n], self._linear[: b * n]
         touched = self.neighbours.add_scores(histories.rows, histories.decay, sums, n)
         lately = self.neighbours.add_scores(histories.rows[:, :RECENT], histories.recent, recent, n)
+        regressed = self.neighbours.linear.add_scores(histories.rows, histories.long, linear, n)
+        linear[seen] = 0
         known = sums[seen] if self.quota.new else None
         sums[seen] = 0
         near = None
         if n > _FILLED and not self.index.exact:
-            found = self._sparse(marks, sums, touched, vectors, membership, seen, offered, least)
+            found = self._sparse(marks, sums, touched, regressed, vectors, membership, seen, offered, least)
         else:
             found, near = self._dense(marks, sums, vectors, membership, seen, offered, least)
         rows, valid, keys = _side_by_side(found, b, n)
         co = np.where(valid, sums[keys], np.float32(0))
         newest = np.where(valid, recent[keys], np.float32(0))
+        said = np.where(valid, np.maximum(linear[keys], 0), np.float32(0))
         text = self.index.cosines(vectors, rows) if near is None else near.ravel()[keys]
         text = np.where(valid, np.maximum(text, 0), np.float32(0))
         cotext = None
@@ -157,10 +165,12 @@ class CandidateSources:
         if n <= _FILLED:
             sums.fill(0)
             recent.fill(0)
+            linear.fill(0)
         else:
             sums[touched] = 0
             recent[lately] = 0
-        return Candidates(rows, valid, co, newest, text, cotext)
+            linear[regressed] = 0
+        return Candidates(rows, valid, co, newest, said, text, cotext)
 
     def _dense(
         self,
@@ -176,6 +186,8 @@ class CandidateSources:
         b, n = len(vectors), len(offered)
         text = self._mark_text(marks, vectors, seen, offered)
         marks[self._co(np.flatnonzero(sums > 0), sums, b, n)] = True
+        linear = self._linear[: b * n]
+        marks[self._regressed(np.flatnonzero(linear > 0), linear, b, n)] = True
         if self.layers is not None and membership is not None:
             for keys in self._layer_keys(self.layers, membership, n):
                 marks[keys] = True
@@ -195,6 +207,7 @@ class CandidateSources:
         marks: NDArray[np.bool_],
         sums: NDArray[np.float32],
         touched: NDArray[np.int64],
+        regressed: NDArray[np.int64],
         vectors: NDArray[np.float32],
         membership: Membership | None,
         seen: NDArray[np.int64],
@@ -206,6 +219,8 @@ class CandidateSources:
         near = self.index.near(vectors, self.quota.text)
         keys = [(near + (np.arange(b) * n)[:, None])[near >= 0]]
         keys.append(self._co(self._once(touched[sums[touched] > 0]), sums, b, n))
+        linear = self._linear[: b * n]
+        keys.append(self._regressed(self._once(regressed[linear[regressed] > 0]), linear, b, n))
         if self.layers is not None and membership is not None:
             keys += self._layer_keys(self.layers, membership, n)
         if len(self.wanted):
@@ -247,6 +262,7 @@ class CandidateSources:
         if len(self._sums) < cells:
             self._sums = np.zeros(cells, np.float32)
             self._recent = np.zeros(cells, np.float32)
+            self._linear = np.zeros(cells, np.float32)
             self._marks = np.zeros(cells, np.bool_)
 
     def _mark_text(
@@ -275,19 +291,13 @@ class CandidateSources:
 
     def _co(self, keys: NDArray[np.int64], sums: NDArray[np.float32], b: int, n: int) -> NDArray[np.int64]:
         """Of the keys, user by user, that co says something about: the best of each user."""
-        # sorted or not, all keys of an earlier user are smaller: a search finds where each begins, and divides nothing
-        counts = np.diff(np.searchsorted(keys, np.arange(b + 1) * n))
-        users = np.repeat(np.arange(b), counts)
-        values = sums[keys] * self.neighbours.damping(keys - users * n)
-        thresholds = np.zeros(b, np.float32)
-        wanted, end = self.quota.co, 0
-        for user, count in enumerate(counts.tolist()):
-            start, end = end, end + count
-            if count > wanted:
-                sample = np.sort(values[start:end:_STRIDE])
-                thresholds[user] = sample[-1 - min(wanted // _STRIDE, len(sample) - 1)]
-        best: NDArray[np.int64] = keys[values >= thresholds[users]]
-        return best
+        counts = _counts(keys, b, n)
+        values = sums[keys] * self.neighbours.damping(keys - np.repeat(np.arange(b), counts) * n)
+        return keys[_best(values, counts, self.quota.co)]
+
+    def _regressed(self, keys: NDArray[np.int64], linear: NDArray[np.float32], b: int, n: int) -> NDArray[np.int64]:
+        """Of the keys, user by user, that the linear part speaks for: the best of each user."""
+        return keys[_best(linear[keys], _counts(keys, b, n), self.quota.linear)]
 
     def _layer_keys(self, layers: LayerView, membership: Membership, n: int) -> list[NDArray[np.int64]]:
         """Keys of the top items of the users' layers, and of what is popular with everybody."""
@@ -330,6 +340,26 @@ class CandidateSources:
         if self.layers is not None:
             yield from self.layers.popular(n).tolist()
         yield from range(n - 1, -1, -1)
+
+
+def _counts(keys: NDArray[np.int64], b: int, n: int) -> NDArray[np.int64]:
+    """How many of the keys, user by user, are of each user, int64 [b]."""
+    # sorted or not, all keys of an earlier user are smaller: a search finds where each begins, and divides nothing
+    counts: NDArray[np.int64] = np.diff(np.searchsorted(keys, np.arange(b + 1) * n))
+    return counts
+
+
+def _best(values: NDArray[np.float32], counts: NDArray[np.int64], wanted: int) -> NDArray[np.bool_]:
+    """Which values, side by side with so many a user, are among their user's ``wanted`` largest (about)."""
+    thresholds = np.full(len(counts), np.float32(-np.inf))
+    end = 0
+    for user, count in enumerate(counts.tolist()):
+        start, end = end, end + count
+        if count > wanted:
+            sample = np.sort(values[start:end:_STRIDE])
+            thresholds[user] = sample[-1 - min(wanted // _STRIDE, len(sample) - 1)]
+    best: NDArray[np.bool_] = values >= np.repeat(thresholds, counts)
+    return best
 
 
 def _side_by_side(

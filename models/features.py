@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from models.popularity import HALF_LIVES
 
-SCORERS: Final = ("co", "co.short", "text", "layer", "sequence")
-"""Scorers of a user and an item: co, co of the newest clicks (each counts .6 of the next newer), text, layers, and the
-deep part (:mod:`models.sequence`)."""
+SCORERS: Final = ("co", "co.short", "text", "layer", "sequence", "linear")
+"""Scorers of a user and an item: co, co of the newest clicks (each counts .6 of the next newer), text, layers, the deep
+part (:mod:`models.sequence`) and the linear one (:mod:`models.linear`)."""
 
 FORMS: Final = ("ratio", "log", "rank")
 
@@ -38,7 +38,7 @@ FEATURES: Final = (
     "item.new",
 )
 
-PARTS: Final = ("co", "text", "layer", "sequence", "popularity", "new")
+PARTS: Final = ("co", "text", "layer", "sequence", "linear", "popularity", "new")
 """What a reason tells apart; every feature belongs to one."""
 
 

@@ -22,6 +22,7 @@ BUCKETS: Final = (0, 1, 2, 4, 10, 30)
 """Shortest history of each bucket: 0, 1, 2–3, 4–9, 10–29, 30+ clicks."""
 
 _DECAYS: Final = (DECAY ** np.arange(WINDOW)).astype(np.float32)
+_LONG_DECAYS: Final = (0.95 ** np.arange(WINDOW)).astype(np.float32)
 _RECENT_DECAYS: Final = (0.6 ** np.arange(RECENT)).astype(np.float32)
 _EDGES: Final = np.array(BUCKETS[1:])
 
@@ -48,6 +49,11 @@ class Histories:
     def recent(self) -> NDArray[np.float32]:
         """.6^m for the :data:`RECENT` newest, float32 [b, 8]: what somebody is after right now."""
         return np.where(self.decay[:, :RECENT] > 0, _RECENT_DECAYS, np.float32(0))
+
+    @property
+    def long(self) -> NDArray[np.float32]:
+        """.95^m, float32 [b, K]: for a scorer that weighs a click less itself where others say the same."""
+        return np.where(self.decay > 0, _LONG_DECAYS, np.float32(0))
 
     @classmethod
     def of(cls, profiles: Sequence[Profile]) -> Histories:

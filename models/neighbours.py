@@ -8,7 +8,8 @@ and an item's score for a user whose last clicks are j_1 (newest), j_2, …::
 
     co(q) = Σ_m .9^(m-1) · C[j_m, q] / √((n_jm + 1)(n_q + 1))
 
-Design §7: alone it matches the strongest batch peer that was tried (EASE refitted every 5,000 events).
+Design §7 has it alone match the strongest batch peer (EASE refitted every 5,000 events). On MovieLens-100k it does; on
+Online Retail EASE is better by a tenth, hence the linear part (:mod:`models.linear`) beside it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import InvalidEvent
+from models.item_rows import ItemRows
 from models.items import ItemStore
+from models.linear import WIDTH as LINEAR_WIDTH
+from models.linear import Solution
 from models.records import NeighbourRow
 
 WINDOW: Final = 20
@@ -29,10 +33,12 @@ WINDOW: Final = 20
 WIDTH: Final = 200
 """Neighbours kept of an item; a new one takes the place of the lightest."""
 
+_NONE: Final = np.empty(0, np.int64)
+_NOTHING: Final = np.empty(0, np.float32)
 _LAG: Final = np.arange(1, WINDOW + 1, dtype=np.float32) ** np.float32(-0.5)
 
 
-class Neighbours:
+class Neighbours(ItemRows):
     """The co-occurrence table: one row of at most ``width`` neighbours an item, grown with the catalogue.
 
     The one class serves both sides: the neighbours role learns and asks for :meth:`record`, readers :meth:`put` what
@@ -47,38 +53,22 @@ class Neighbours:
 
     Attributes
     ----------
-    ids : int32 [capacity, width]
-        Rows of the neighbours; 0 with weight 0 in places that are empty.
-    weights : float32 [capacity, width]
     counts : float32 [capacity]
         n_i: clicks learned.
-    sizes : int32 [capacity]
-        Places taken in a row of ``ids``.
     version : int
         Changes so far.
+    linear : ItemRows
+        What the linear part (:mod:`models.linear`) has solved for: it travels in the same records.
     """
 
-    def __init__(self, items: ItemStore, width: int = WIDTH) -> None:
-        self.items = items
-        self.width = width
-        self.version = 0
-        self.ids: NDArray[np.int32] = np.zeros((0, width), np.int32)
-        self.weights: NDArray[np.float32] = np.zeros((0, width), np.float32)
-        self.counts: NDArray[np.float32] = np.zeros(0, np.float32)
-        self.sizes: NDArray[np.int32] = np.zeros(0, np.int32)
-        self._dirty: set[int] = set()
+    _TABLES = ("ids", "weights", "counts", "sizes")
 
-    def grow(self) -> None:
-        """Make room for every row of the catalogue (cheap when there is room)."""
-        n, have = len(self.items), len(self.counts)
-        if n <= have:
-            return
-        room = max(1024, 2 * have, n)
-        for name in ("ids", "weights", "counts", "sizes"):
-            old = getattr(self, name)
-            new = np.zeros((room, *old.shape[1:]), old.dtype)
-            new[:have] = old
-            setattr(self, name, new)
+    def __init__(self, items: ItemStore, width: int = WIDTH) -> None:
+        super().__init__(items, width)
+        self.version = 0
+        self.counts: NDArray[np.float32] = np.zeros(0, np.float32)
+        self.linear = ItemRows(items, LINEAR_WIDTH)
+        self._dirty: set[int] = set()
 
     def learn(self, row: int, history: Sequence[int], frozen: Collection[int] = ()) -> None:
         """Take in a click. What has no row of its own (:attr:`~models.items.ItemStore.nowhere`) teaches nothing.
@@ -174,13 +164,29 @@ class Neighbours:
         size = int(self.sizes[row])
         order = np.argsort(-self.weights[row, :size], kind="stable")
         names = self.items.ids
+        linear = self.linear
+        linear.grow()
+        solved = int(linear.sizes[row])
         return NeighbourRow(
             count=float(self.counts[row]),
             items=tuple(names[other] for other in self.ids[row, order].tolist()),
             weights=self.weights[row, order].astype("<f4").tobytes(),
             offsets=dict(offsets),
             complete=dict(complete or {}),
+            linear_items=tuple(names[other] for other in linear.ids[row, :solved].tolist()),
+            linear_weights=linear.weights[row, :solved].astype("<f4").tobytes(),
         )
+
+    def take(self, solution: Solution) -> None:
+        """Take over what the linear part has solved for: every item's row changes, also of those that took no part."""
+        linear = self.linear
+        linear.grow()
+        before = np.flatnonzero(linear.sizes)
+        linear.sizes[before], linear.ids[before], linear.weights[before] = 0, 0, 0
+        width = solution.ids.shape[1]
+        linear.sizes[solution.rows] = width
+        linear.ids[solution.rows, :width], linear.weights[solution.rows, :width] = solution.ids, solution.weights
+        self._dirty.update(before.tolist(), solution.rows.tolist())
 
     def put(self, item_id: str, record: NeighbourRow | None) -> int:
         """Take in a published row (None: its item was withdrawn, the row is emptied) and return its number.
@@ -198,96 +204,33 @@ class Neighbours:
             return row
         self.version += 1
         if record is None:
-            self.grow()
-            self.counts[row], self.sizes[row] = 0, 0
-            self.ids[row], self.weights[row] = 0, 0
+            self.fill(row, _NONE, _NOTHING)
+            self.linear.fill(row, _NONE, _NOTHING)
+            self.counts[row] = 0
             return row
-        weights = np.frombuffer(record.weights, "<f4")[: self.width]
-        others = np.fromiter(map(self.items.mention, record.items[: self.width]), np.int64)
-        if len(weights) != len(others) or not np.isfinite(weights).all():
-            raise InvalidEvent(f"neighbours: {len(weights)} weights for {len(others)} items, or not all are finite")
-        if self.items.nowhere >= 0:
-            placed = others != self.items.nowhere
-            others, weights = others[placed], weights[placed]
-        self.grow()
-        size = len(others)
-        self.counts[row], self.sizes[row] = record.count, size
-        self.ids[row, :size], self.ids[row, size:] = others, 0
-        self.weights[row, :size], self.weights[row, size:] = weights, 0
+        others, weights = self._entries(record.items, record.weights, self.width)
+        solved = self._entries(record.linear_items, record.linear_weights, self.linear.width)
+        self.fill(row, others, weights)
+        self.linear.fill(row, *solved)
+        self.counts[row] = record.count
         return row
 
-    def scores(self, rows: NDArray[np.int64], decay: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Σ_m decay_m · C[j_m, q] / √(n_jm + 1) for every item q: co without the candidate's own √(n_q + 1).
+    def _entries(
+        self, names: Sequence[str], packed: bytes, width: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Rows and weights of a record's entries, those without a row of their own left out."""
+        weights = np.frombuffer(packed, "<f4")[:width]
+        others = np.fromiter(map(self.items.mention, names[:width]), np.int64)
+        if len(weights) != len(others) or not np.isfinite(weights).all():
+            raise InvalidEvent(f"neighbours: {len(weights)} weights for {len(others)} items, or not all are finite")
+        if self.items.nowhere < 0:
+            return others, weights
+        placed = others != self.items.nowhere
+        return others[placed], weights[placed]
 
-        Parameters
-        ----------
-        rows : [b, K]
-            Last clicks, newest first; anything where ``decay`` is 0.
-        decay : [b, K]
-
-        Returns
-        -------
-        float32 [b, len(items)]
-        """
-        n = len(self.items)
-        scores = np.zeros(len(rows) * n, np.float32)
-        self.add_scores(rows, decay, scores, n)
-        return scores.reshape(len(rows), n)
-
-    def add_scores(
-        self, rows: NDArray[np.int64], decay: NDArray[np.float32], sums: NDArray[np.float32], n: int
-    ) -> NDArray[np.int64]:
-        """Add :meth:`scores` to an array of one's own.
-
-        Parameters
-        ----------
-        rows, decay : [b, K]
-        sums : float32 [b · n]
-        n
-            Items in the array, not fewer than those that neighbours refer to.
-
-        Returns
-        -------
-        int64 [b · K · width]
-            Where in ``sums`` something was added (a place may occur more than once): what to set back to zero.
-        """
-        self.grow()
-        starts = (np.arange(len(rows), dtype=np.int64) * n)[:, None, None]
-        weight = decay / np.sqrt(self.counts[rows] + 1)
-        where = (self.ids[rows] + starts).ravel()
-        np.add.at(sums, where, (self.weights[rows] * weight[:, :, None]).ravel())
-        return where
-
-    def between(
-        self, rows: NDArray[np.int64], decay: NDArray[np.float32], targets: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        """What each click of a user gives to each of some items: the summands of :meth:`scores`.
-
-        Parameters
-        ----------
-        rows, decay : [b, K]
-        targets : [b, t]
-
-        Returns
-        -------
-        float32 [b, t, K]
-        """
-        b, t = targets.shape
-        n, window = len(self.items), rows.shape[1]
-        # a table item → place among the targets turns b·K·width·t comparisons into b·K·width look-ups
-        places = np.zeros(b * n, np.int8)
-        starts = np.arange(b, dtype=np.int64) * n
-        places[(starts[:, None] + targets).ravel()] = np.tile(np.arange(1, t + 1, dtype=np.int8), b)
-        hits = places[self.ids[rows] + starts[:, None, None]].ravel()
-        at = np.flatnonzero(hits.view(np.bool_))
-        pair, slot = np.divmod(at, self.width)
-        weight = (decay / np.sqrt(self.counts[rows] + 1)).ravel()
-        gained = self.weights[rows.ravel()[pair], slot] * weight[pair]
-        user, click = np.divmod(pair, window)
-        found = np.zeros(b * t * window, np.float32)
-        # a target stands once in a row; but a place that is empty holds item 0 with weight 0: hence add, not set
-        np.add.at(found, (user * t + hits[at] - 1) * window + click, gained)
-        return found.reshape(b, t, window)
+    def weighed(self, rows: NDArray[np.int64], decay: NDArray[np.float32]) -> NDArray[np.float32]:
+        """decay / √(n_j + 1): scores are co without the candidate's own √(n_q + 1), see :meth:`damping`."""
+        return (decay / np.sqrt(self.counts[rows] + 1)).astype(np.float32, copy=False)
 
     def damping(self, rows: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.float32]:
         """1 / √(n_q + 1) of these items: what :meth:`scores` leaves out, so that a sum is damped once an item."""

@@ -53,6 +53,8 @@ class Profile:
         Nothing of before this moment is in here, ms since the epoch; 0: nothing was ever erased.
     paced, damped
         See :mod:`models.pace`; the clicks that teach nothing, each by its number among all of the user's clicks.
+    again
+        Which of the ``fresh`` clicks were on an item that he had met before, by number as ``damped``.
     vector
         float32 [dimension], unit length, or None before the first known item.
     layer_before
@@ -76,6 +78,7 @@ class Profile:
     erased: int = 0
     paced: int = 0
     damped: list[int] = field(default_factory=list)
+    again: list[int] = field(default_factory=list)
 
     def apply(self, click: Click, offset: int, items: ItemStore, limits: ProfileLimits = ProfileLimits()) -> bool:
         """Take in a click; False if it changes nothing (replayed, or an event id that is known already)."""
@@ -89,7 +92,7 @@ class Profile:
                 self.encoded = offset  # the history is as BERT knows it
             return False
         key = items.hash_of(click.item_id)
-        self.seen.pop(key, None)
+        met = self.seen.pop(key, None) is not None
         self.seen[key] = (click.ts // 1000, click.event)
         if len(self.seen) > limits.seen:
             del self.seen[next(iter(self.seen))]
@@ -98,6 +101,10 @@ class Profile:
                 self.encoded = offset
             return True
         self.clicks += 1
+        if not self.fresh:
+            self.again = []
+        if met:
+            self.again.append(self.clicks)
         self.fresh = min(self.fresh + 1, limits.history)
         row = items.mention(click.item_id)
         self.rows.append(row)
@@ -141,7 +148,7 @@ class Profile:
             self.seen.setdefault(items.hash_of(name), (ts // 1000, event))
         self.clicks = len(kept)
         self.encoded, self.vector, self.layer, self.layer_before = -1, None, "", ""
-        self.erased, self.paced, self.damped = until, 0, []
+        self.erased, self.paced, self.damped, self.again = until, 0, [], []
         return bool(self.rows or self.seen)
 
     def record(self, items: ItemStore, now_ms: int) -> bytes:
@@ -177,6 +184,7 @@ class Profile:
                 paced_ms=self.paced,
                 damped=tuple([self.clicks - number for number in self.damped]),
                 layer_before=self.layer_before,
+                again=tuple([self.clicks - number for number in self.again if self.clicks - number < self.fresh]),
             )
         )
 

@@ -14,27 +14,32 @@ from models.features import FEATURES
 from models.histories import BUCKETS
 
 DEFAULT_WEIGHTS: Final[dict[str, tuple[float, ...]]] = {
-    "co.ratio": (1.95, 1.92, 1.87, 1.96, 1.96, 2.16),
-    "co.log": (0.16, 0.09, 0.18, 0.09, 0.33, 0.11),
-    "co.short.ratio": (0.08, 0.05, 0.11, 0.07, 0.22, 0.01),
-    "co.short.log": (0.00, 0.00, 0.02, 0.00, 0.06, 0.00),
-    "co.short.rank": (0.00, 0.04, 0.14, 0.00, 0.04, 0.00),
-    "text.ratio": (0.59, 0.47, 0.55, 0.62, 0.53, 0.73),
+    "co.ratio": (1.57, 1.59, 1.52, 1.57, 1.47, 1.76),
+    "co.log": (0.16, 0.13, 0.20, 0.07, 0.26, 0.16),
+    "co.rank": (0.00, 0.09, 0.06, 0.02, 0.00, 0.00),
+    "co.short.ratio": (0.27, 0.28, 0.33, 0.26, 0.38, 0.08),
+    "co.short.log": (0.00, 0.00, 0.03, 0.00, 0.07, 0.00),
+    "co.short.rank": (0.00, 0.09, 0.16, 0.00, 0.00, 0.00),
+    "text.ratio": (0.53, 0.40, 0.49, 0.56, 0.46, 0.68),
     "text.log": (0.08, 0.00, 0.07, 0.14, 0.08, 0.09),
-    "text.rank": (0.36, 0.26, 0.31, 0.40, 0.33, 0.47),
-    "layer.log": (0.07, 0.08, 0.00, 0.01, 0.00, 0.01),
-    "layer.rank": (0.01, 0.02, 0.13, 0.00, 0.00, 0.00),
-    "sequence.log": (1.50, 1.26, 0.85, 0.92, 0.59, 0.54),
-    "sequence.rank": (0.08, 0.07, 0.01, 0.00, 0.00, 0.08),
-    "text.new": (0.14, 0.09, 0.15, 0.12, 0.20, 0.20),
-    "popularity.300.ratio": (0.17, 0.14, 0.07, 0.00, 0.00, 0.05),
-    "popularity.300.log": (0.25, 0.14, 0.16, 0.00, 0.00, 0.10),
-    "popularity.1000.ratio": (0.12, 0.05, 0.01, 0.00, 0.00, 0.00),
-    "popularity.1000.log": (0.60, 0.63, 0.49, 0.35, 0.24, 0.27),
-    "popularity.3000.ratio": (0.06, 0.03, 0.02, 0.00, 0.00, 0.00),
-    "popularity.3000.log": (0.64, 0.74, 0.53, 0.59, 0.37, 0.28),
-    "popularity.10000.log": (0.07, 0.21, 0.00, 0.00, 0.00, 0.00),
-    "popularity.50000.log": (0.05, 0.21, 0.00, 0.00, 0.00, 0.00),
+    "text.rank": (0.29, 0.20, 0.25, 0.33, 0.26, 0.40),
+    "layer.log": (0.07, 0.13, 0.01, 0.02, 0.00, 0.01),
+    "layer.rank": (0.01, 0.03, 0.14, 0.00, 0.00, 0.00),
+    "sequence.log": (1.51, 1.21, 0.77, 0.84, 0.60, 0.45),
+    "sequence.rank": (0.13, 0.10, 0.00, 0.00, 0.00, 0.05),
+    "linear.ratio": (0.08, 0.01, 0.01, 0.08, 0.23, 0.25),
+    "linear.log": (0.16, 0.00, 0.12, 0.19, 0.32, 0.17),
+    "linear.rank": (0.00, 0.00, 0.00, 0.00, 0.01, 0.20),
+    "text.new": (0.44, 0.32, 0.43, 0.40, 0.54, 0.51),
+    "popularity.300.ratio": (0.18, 0.12, 0.06, 0.00, 0.00, 0.01),
+    "popularity.300.log": (0.27, 0.19, 0.23, 0.00, 0.00, 0.12),
+    "popularity.1000.ratio": (0.14, 0.05, 0.01, 0.00, 0.00, 0.00),
+    "popularity.1000.log": (0.75, 0.81, 0.69, 0.58, 0.38, 0.35),
+    "popularity.3000.ratio": (0.08, 0.03, 0.02, 0.00, 0.00, 0.00),
+    "popularity.3000.log": (0.16, 0.29, 0.11, 0.18, 0.00, 0.00),
+    "popularity.10000.log": (0.07, 0.23, 0.00, 0.00, 0.00, 0.00),
+    "popularity.50000.log": (0.05, 0.23, 0.00, 0.00, 0.00, 0.00),
+    "item.log_count": (0.02, 0.05, 0.00, 0.00, 0.00, 0.00),
 }
 """Feature → weight for each of :data:`~models.histories.BUCKETS`; a feature that is not named weighs nothing.
 
@@ -53,7 +58,7 @@ def as_weights(named: Mapping[str, tuple[float, ...]]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, kw_only=True)
 class RankingConfig:
-    """How lists are made. Every field but the weights and two numbers of candidates is a setting of the updater."""
+    """How lists are made. Every field but the weights and three numbers of candidates is a setting of the updater."""
 
     mix: float = 0.5
     """a: share of the re-encoded vector in the user's vector, 0 … 1; the rest is the decayed mean of his items."""
@@ -61,6 +66,8 @@ class RankingConfig:
     """Nearest items by vector that are looked at."""
     co_candidates: int = 120
     """Co-clicked items that are looked at."""
+    linear_candidates: int = 40
+    """Items that are looked at since the linear part speaks for them."""
     layer_candidates: int = 45
     """Top items of the user's layers that are looked at."""
     popular_candidates: int = 30

@@ -38,8 +38,8 @@ ranks, co has a thousandth of the score, to put equals in order."""
 
 _TINY: Final = 1e-9
 _TITLE: Final = 60  # characters of a title in a sentence
-_CO, _TEXT, _LAYER, _SEQUENCE, _POPULARITY, _NEW = (
-    PARTS.index(name) for name in ("co", "text", "layer", "sequence", "popularity", "new")
+_CO, _TEXT, _LAYER, _SEQUENCE, _LINEAR, _POPULARITY, _NEW = (
+    PARTS.index(name) for name in ("co", "text", "layer", "sequence", "linear", "popularity", "new")
 )
 
 
@@ -53,9 +53,10 @@ def because(
 ) -> NDArray[np.int64]:
     """For each user and item the rows of the clicks that raise it, the strongest first; -1 where there are fewer.
 
-    By co where that matters under the weights that serve (:data:`MATTERS`), else by text where that does, else by
-    none. By text a click j raises the cosine of the user's vector u ∝ Σ a_j v_j with the item q where
-    v_j·q > (u·q)(v_j·u), the derivative in a_j.
+    By what is clicked together, where that matters under the weights that serve (:data:`MATTERS`): co and the linear
+    part, each click with its share of what each of them adds. Else by text where that matters, else by none. By text a
+    click j raises the cosine of the user's vector u ∝ Σ a_j v_j with the item q where v_j·q > (u·q)(v_j·u), the
+    derivative in a_j.
 
     Parameters
     ----------
@@ -69,11 +70,12 @@ def because(
     -------
     int64 [b, t, NAMED]
     """
-    gains = neighbours.between(histories.rows, histories.decay, picked)
+    gains = _shares(neighbours.between(histories.rows, histories.decay, picked), parts[:, :, _CO])
+    gains += _shares(neighbours.linear.between(histories.rows, histories.long, picked), parts[:, :, _LINEAR])
     least = np.maximum(MATTERS * np.maximum(parts[:, :, : len(PARTS)], 0).sum(axis=2), _TINY)
-    by_co = parts[:, :, _CO] >= least
-    gains[~by_co] = 0
-    by_text = ~by_co & (parts[:, :, _TEXT] >= least)
+    together = np.maximum(parts[:, :, [_CO, _LINEAR]], 0).sum(axis=2) >= least
+    gains[~together] = 0
+    by_text = ~together & (parts[:, :, _TEXT] >= least)
     for user in np.flatnonzero(by_text.any(axis=1)).tolist():
         targets = np.flatnonzero(by_text[user])
         clicks = items.centred(histories.rows[user])
@@ -81,6 +83,13 @@ def because(
         drawn = clicks @ wanted.T - np.outer(clicks @ vectors[user], wanted @ vectors[user])
         gains[user, targets] = (drawn * histories.decay[user, :, None]).T
     return _strongest(gains, histories.rows)
+
+
+def _shares(gains: NDArray[np.float32], part: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A part [b, t] as what each click [b, t, K] has in it; nothing where the part speaks against the item."""
+    total = np.maximum(gains.sum(axis=2), _TINY)
+    shares: NDArray[np.float32] = gains * (np.maximum(part, 0) / total).astype(np.float32)[:, :, None]
+    return shares
 
 
 def _strongest(gains: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -157,18 +166,19 @@ def sentence(
         return "Featured"
     raised = sum(part for part in parts[: len(PARTS)] if part > 0)  # a learned weight may be below 0
     by_layer = layer and parts[_LAYER] >= MATTERS * raised > 0
+    together = max(parts[_CO], 0) + max(parts[_LINEAR], 0)
     popular = parts[_POPULARITY] + (0 if layer else parts[_LAYER])  # who is in no layer is with everybody
     if named:
         verb = VERBS.get(event, "chose")
-        text = f"Because you {verb} {named}" if parts[_CO] >= MATTERS * raised else f"Like {named}, which you {verb}"
+        text = f"Because you {verb} {named}" if together >= MATTERS * raised else f"Like {named}, which you {verb}"
         if by_layer:
             return f"{text}; people in ‘{layer}’ also choose it"
         return f"{text}; popular right now" if popular >= 0.3 * raised > 0 else text
     if by_layer:
         return f"People in ‘{layer}’ choose it"
-    if parts[_SEQUENCE] > max(parts[_CO], parts[_TEXT], popular, 0):
+    if parts[_SEQUENCE] > max(together, parts[_TEXT], popular, 0):
         return "Often chosen next by people who chose what you chose"
-    if parts[_CO] > max(parts[_TEXT], popular, 0):
+    if together > max(parts[_TEXT], popular, 0):
         return "Often chosen together with what you chose"
     if parts[_TEXT] > max(popular, 0):
         return "Close to what you have been choosing"

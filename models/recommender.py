@@ -80,6 +80,8 @@ class Recommender:
         The tables it reads; without ``layers`` nothing is known of popularity either.
     config
         Its settings.
+    sequence
+        The deep part, if there is one.
     clock
         Times the stages, s.
 
@@ -129,9 +131,13 @@ class Recommender:
         self.shown = Shown()
         self.fatigue = Fatigue(self.shown, self.filters, self.counts)
         self._diversity = config.diversity
-        new = config.new_candidates if config.new_items else 0
         quota = Quota(
-            config.text_candidates, config.co_candidates, config.layer_candidates, config.popular_candidates, new
+            text=config.text_candidates,
+            co=config.co_candidates,
+            linear=config.linear_candidates,
+            layer=config.layer_candidates,
+            popular=config.popular_candidates,
+            new=config.new_candidates if config.new_items else 0,
         )
         self.sources = CandidateSources(neighbours, index, layers, quota)
         self.follow()
@@ -377,6 +383,7 @@ class Recommender:
             values[3] = self._layer_scores(membership, found)
             counts = self.neighbours.counts[rows]
             values[4] = self._sequence_scores(histories, found, counts)
+            values[5] = found.linear
             popularity, top = self._popularity(rows)
             made = features_of(values, popularity, top, counts)
         with self._timed("score"):

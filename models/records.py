@@ -65,6 +65,8 @@ class ProfileRecord(Struct, frozen=True, array_like=True, kw_only=True):
     """Entries of ``history`` that teach nothing, counted from its end (0 is the newest): too many came in a minute."""
     layer_before: str = ""
     """``layer`` in the record before this one; empty: the user was in none, or nothing is known."""
+    again: tuple[int, ...] = ()
+    """Entries of ``history`` among the ``fresh`` ones whose item the user had met before, counted as ``damped``."""
 
     @property
     def last_ms(self) -> int:
@@ -110,6 +112,10 @@ class NeighbourRow(Struct, frozen=True, array_like=True, kw_only=True):
     """Partition of ``profiles`` → first offset *not* contained: after a restart, what is older is not added twice."""
     complete: dict[int, int] = {}
     """The same, of the whole table as published before this row: a restart reads on from the largest of these."""
+    linear_items: tuple[str, ...] = ()
+    """The item's row in the linear part (:mod:`models.linear`); empty where it takes no part."""
+    linear_weights: bytes = b""
+    """float32, one for each of ``linear_items``, largest first, of either sign."""
 
 
 class LayerTree(Struct, frozen=True, kw_only=True):

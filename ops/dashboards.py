@@ -149,6 +149,18 @@ QUALITY: Final[dict[str, list[Chart]]] = {
             {"clicks": _per_second("ranker_clicks"), "failed": _per_second("ranker_lessons_failed")}, "reqps",
         ),
     ],
+    "The linear part": [
+        Chart("Clicks", "Users' first clicks on items that the last solution knew.", {"": "max(strata_linear_clicks)"}),
+        Chart("Items", "In the last solution.", {"": "max(strata_linear_items)"}),
+        Chart("Time of a solution", "On a thread of its own.", {"": "max(strata_linear_solution_seconds)"}, "s"),
+        Chart(
+            "Solutions", "And those that failed, after which the one before stays.",
+            {
+                "solved": "sum(increase(strata_linear_solutions_total[$__rate_interval]))",
+                "failed": "sum(increase(strata_linear_failures_total[$__rate_interval]))",
+            },
+        ),
+    ],
     "The deep part": [
         Chart(
             "Clicks", "Clicks a second that it is trained on, and that training missed.",

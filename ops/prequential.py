@@ -27,6 +27,7 @@ from models.kernels import Precision
 from models.layer_view import LayerView
 from models.layers import LayerLearner
 from models.lessons import Question, Teacher
+from models.linear import L2, CoClicks
 from models.neighbours import Neighbours
 from models.popularity import HALF_LIVES, DecayedCounts
 from models.profile import Profile
@@ -72,6 +73,9 @@ class System:
     """Of the product of users and items."""
     sequence: SequenceLearning | None = field(default_factory=SequenceLearning)
     """How the deep part is trained; None: there is none."""
+    l2: float = L2
+    """λ of the linear part; 0: there is none."""
+    linear: CoClicks | None = field(init=False, default=None)
     neighbours: Neighbours = field(init=False)
     learner: LayerLearner = field(init=False)
     view: LayerView = field(init=False)
@@ -91,6 +95,8 @@ class System:
         scorer = None
         if self.sequence is not None:
             self.deep, scorer = SequenceLearner(self.items, learning=self.sequence), SequenceScorer(self.items)
+        if self.l2:
+            self.linear = CoClicks(self.items)
         self.recommender = Recommender(self.items, self.neighbours, index, self.view, self.config, scorer)
         self.recommender.follow()
         self.ranker = RankerLearner(self.recommender.weights.copy(), self.learning)
@@ -118,11 +124,14 @@ class System:
         for at, click in enumerate(block, offset):
             profile = touched.setdefault(click.user_id, self.profile(click.user_id))
             before = profile.rows[::-1]
+            met = np.fromiter(profile.seen, np.uint64, len(profile.seen))
             question = self.teacher.question(profile, self.items.row(click.item_id), 0, at, now)
             if question is not None:
                 questions.append(question)
             if profile.apply(click, at, self.items):
                 learned.append((profile.rows[-1], before))
+                if self.linear is not None and self.items.hashes[profile.rows[-1]] not in met:
+                    self.linear.learn(profile.rows[-1], met)
         if questions:  # asked of the tables as they stand before these clicks
             self.ranker.learn(self.teacher.lesson(questions, now))
             self._weights.append((self.ranker.learned(), self.ranker.serving()))
@@ -131,6 +140,7 @@ class System:
         for row, history in learned:
             self.neighbours.learn(row, history)
         self.train(learned)
+        self.solve()
         self.place(list(touched.values()))
         known = [profile for profile in touched.values() if profile.vector is not None]
         if known:
@@ -160,6 +170,11 @@ class System:
         scorer = self.recommender.sequence
         if scorer is not None and self._blocks % SNAPSHOT == 0 and self.deep.clicks:
             scorer.put(self.deep.snapshot(), self.deep.clicks)
+
+    def solve(self) -> None:
+        """Solve for the linear part, if it is time."""
+        if self.linear is not None and self.linear.due:
+            self.neighbours.take(self.linear.snapshot().solve(self.l2))
 
     def _encoded(self, profiles: Sequence[Profile]) -> NDArray[np.float32] | None:
         if self.encoder is None:

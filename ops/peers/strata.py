@@ -14,6 +14,7 @@ from models.events import Click
 from models.features import PARTS, part_of
 from models.histories import Histories
 from models.items import ItemStore
+from models.linear import L2
 from models.neighbours import WINDOW
 from models.profile import Profile
 from models.ranker import DEFAULT_WEIGHTS, RankingConfig
@@ -22,7 +23,7 @@ from models.sequence_learning import SequenceLearning
 from ops.peers.protocol import Clicks, Questions, top, within
 from ops.prequential import System
 
-SCORERS: Final = ("co", "text", "layer", "sequence")
+SCORERS: Final = ("co", "text", "layer", "sequence", "linear")
 """What can also rank alone (popularity alone is a peer of its own)."""
 
 EVENT: Final = "click"
@@ -54,6 +55,7 @@ class Strata:
         sample: float = LearningConfig.sample,
         without: Collection[str] = (),
         new_items: int = 1,
+        l2: float = L2,
     ) -> None:
         unknown = set(without) - set(PARTS)
         if unknown:
@@ -62,7 +64,8 @@ class Strata:
         learning = LearningConfig(step=step, sample=sample, without=frozenset(without))
         config = RankingConfig(mix=0.0, diversity=diversity, weights=weights, new_items=new_items)
         deep = None if "sequence" in without else SequenceLearning()
-        self.system = System(items, config, learning=learning, sequence=deep)
+        l2 = 0.0 if "linear" in without else l2
+        self.system = System(items, config, learning=learning, sequence=deep, l2=l2)
         self._offset = 0
 
     def recommend(self, questions: Questions, n: int) -> NDArray[np.int64]:
@@ -115,9 +118,10 @@ class Alone(Strata):
     def __init__(self, items: ItemStore, *, scorer: str) -> None:
         if scorer not in SCORERS:
             raise ConfigurationError(f"no scorer {scorer!r}; there are {', '.join(SCORERS)}")
-        super().__init__(items, sample=0.0, without=() if scorer == "sequence" else ("sequence",))
+        super().__init__(items, sample=0.0, without={"sequence", "linear"} - {scorer})
         self.scorer = scorer
         self._last: defaultdict[int, deque[int]] = defaultdict(lambda: deque(maxlen=WINDOW))
+        self._met: defaultdict[int, set[int]] = defaultdict(set)
 
     def recommend(self, questions: Questions, n: int) -> NDArray[np.int64]:
         """The highest values; what has none is not listed."""
@@ -133,6 +137,9 @@ class Alone(Strata):
         within(clicks, len(self.system.items))
         if self.scorer == "text":
             return
+        if self.scorer == "linear":
+            self._learn_together(clicks)
+            return
         learned = []
         for user, row in zip(clicks.users.tolist(), clicks.rows.tolist(), strict=True):
             before = self._last[user]
@@ -143,11 +150,24 @@ class Alone(Strata):
             self.system.train(learned)
             self.system.recommender.follow()
 
+    def _learn_together(self, clicks: Clicks) -> None:
+        system = self.system
+        hashes = system.items.hashes[clicks.rows].tolist()
+        for user, row, item in zip(clicks.users.tolist(), clicks.rows.tolist(), hashes, strict=True):
+            met = self._met[user]
+            if item not in met and system.linear is not None:
+                system.linear.learn(row, np.fromiter(met, np.uint64, len(met)))
+            met.add(item)
+        system.solve()
+
     def _values(self, profiles: list[Profile]) -> NDArray[np.float32]:
         system = self.system
         if self.scorer == "co":
             histories = Histories.of(profiles)
             return system.neighbours.scores(histories.rows, histories.decay) * system.neighbours.damping()
+        if self.scorer == "linear":
+            histories = Histories.of(profiles)
+            return system.neighbours.linear.scores(histories.rows, histories.long)
         every = np.arange(len(system.items))
         if self.scorer == "sequence" and (scorer := system.recommender.sequence) is not None:
             shape = len(profiles), len(every)

@@ -99,11 +99,16 @@ STRATA: Final = "Strata"
 HOURLY: Final = "Strata, hourly"
 """Not run apart: Strata's own lists, as old as an hourly batch would make them."""
 
-_STRATA: Final = Method("ops.peers.strata", "Strata", {"diversity": (0.15, 0.0), "step": (0.1, 0.03)}, vectors=True)
+_STRATA: Final = Method(
+    "ops.peers.strata",
+    "Strata",
+    {"diversity": (0.15, 0.0), "l2": (100.0, 30.0, 300.0), "step": (0.1, 0.03)},
+    vectors=True,
+)
 
 SCORERS: Final[dict[str, Method]] = {
     f"{scorer} alone": Method("ops.peers.strata", "Alone", vectors=True, fixed=(("scorer", scorer),))
-    for scorer in ("co", "text", "layer", "sequence")
+    for scorer in ("co", "text", "layer", "sequence", "linear")
 }
 """Each of Strata's scorers by itself."""
 
@@ -111,6 +116,7 @@ PARTS: Final[dict[str, Params]] = {
     "text": (("without", ("text",)),),
     "layer": (("without", ("layer",)),),
     "sequence": (("without", ("sequence",)),),
+    "linear": (("without", ("linear",)),),
     "learning": (("sample", 0.0),),
 }
 """Components behind the gate, and what takes each away."""

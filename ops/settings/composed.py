@@ -31,6 +31,7 @@ from producers.topics import Topics
 if TYPE_CHECKING:  # torch, River and FAISS stand behind these: 3 s that `strata config` can do without
     from consumers.erasure import ErasureConfig
     from consumers.feed.config import FeedConfig
+    from consumers.neighbours import NeighboursConfig
     from consumers.updater_config import UpdaterConfig
     from models.ranker import RankingConfig
 
@@ -115,6 +116,19 @@ class Settings(  # the last of the bases has the first fields
             retention_s=self.profile_retention_s,
             learning=self.ranker_learning,
             limits=self.limits,
+        )
+
+    @property
+    def neighbours_config(self) -> NeighboursConfig:
+        """How neighbours are published, and the linear part is solved for."""
+        from consumers.neighbours import NeighboursConfig
+        from consumers.together import LinearConfig
+
+        linear = LinearConfig(
+            items=self.linear_items, l2=self.linear_l2, negative_events=tuple(sorted(self.negative_events))
+        )
+        return NeighboursConfig(
+            publish_s=self.neighbours_publish_s, publish_rows=self.neighbours_publish_rows, linear=linear
         )
 
     @property

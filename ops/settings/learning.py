@@ -9,7 +9,6 @@ from pydantic_settings import BaseSettings
 
 if TYPE_CHECKING:
     from consumers.layers import LayersConfig
-    from consumers.neighbours import NeighboursConfig
     from consumers.ranker import RankerRoleConfig
     from consumers.sequence import SequenceRoleConfig
     from models.layers import LayerSettings
@@ -27,6 +26,16 @@ class LearningSettings(BaseSettings):
         1.0, description="A row of neighbours is published once in this time, s"
     )
     neighbours_publish_rows: PositiveInt = Field(500, description="Rows published at a time")
+    linear_items: int = Field(
+        4_000,
+        ge=0,
+        le=20_000,
+        description="Items in the linear part, those clicked most; its solution takes their cube in time, and in memory"
+        " 20 bytes for each pair at most; 0: there is none",
+    )
+    linear_l2: PositiveFloat = Field(
+        100.0, description="λ of the linear part, in users: the higher, the less pairs count that few have clicked"
+    )
     teach_clicks_per_minute: int = Field(
         60,
         ge=0,
@@ -91,10 +100,3 @@ class LearningSettings(BaseSettings):
         from consumers.layers import LayersConfig
 
         return LayersConfig(publish_s=self.layers_publish_s, checkpoint_s=self.layers_checkpoint_s)
-
-    @property
-    def neighbours_config(self) -> NeighboursConfig:
-        """How neighbours are published."""
-        from consumers.neighbours import NeighboursConfig
-
-        return NeighboursConfig(publish_s=self.neighbours_publish_s, publish_rows=self.neighbours_publish_rows)

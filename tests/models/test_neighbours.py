@@ -1,5 +1,6 @@
 """Co-occurrence."""
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 from models.errors import InvalidEvent
 from models.items import ItemStore
+from models.linear import CoClicks
 from models.neighbours import WIDTH, WINDOW, Neighbours
 from models.records import NeighbourRow
 
@@ -144,3 +146,45 @@ def test_a_record_that_does_not_fit_is_refused(weights: list[float]) -> None:
     with pytest.raises(InvalidEvent):
         reader.put("i1", record)
     assert not dense(reader)[1].any() if len(reader.counts) else True
+
+
+def solved(neighbours: Neighbours, *users: list[int]) -> None:
+    counts = CoClicks(neighbours.items)
+    for rows in users:
+        counts.learn_user(neighbours.items.hashes[rows])
+    neighbours.take(counts.solve(1.0))
+
+
+def test_the_linear_part_travels_in_the_same_record() -> None:
+    neighbours = table()
+    neighbours.learn(1, [2])
+    solved(neighbours, [1, 2, 3], [1, 2], [3, 4], [4, 1])
+    items = ItemStore(4)
+    for i in reversed(range(30)):
+        items.row(f"i{i}")
+    reader = Neighbours(items)
+    for row in range(5):
+        reader.put(f"i{row}", neighbours.record(row, {}))
+    every, newest = np.arange(1, 5)[:, None], np.ones((4, 1), np.float32)
+    expected = neighbours.linear.scores(every, newest)
+    assert (expected != 0).sum() == 12
+    assert expected.min() < 0 < expected.max(), "what speaks against an item travels too"
+    np.testing.assert_array_equal(reader.linear.scores(29 - every, newest)[:, ::-1], expected)
+    gains = reader.linear.between(29 - every.T, newest.T, 29 - np.array([[1, 2, 3]]))
+    np.testing.assert_allclose(gains[0].T, expected[:, 1:4])
+    solved(neighbours, [1, 2])
+    reader.put("i4", neighbours.record(4, {}))
+    reader.put("i1", None)
+    assert not reader.linear.scores(np.array([[25], [28]]), newest[:2]).any(), "out of the solution; withdrawn"
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, np.inf]])
+def test_a_record_whose_linear_part_does_not_fit_is_refused(weights: list[float]) -> None:
+    reader = table()
+    row = NeighbourRow(count=1, items=("i2",), weights=np.float32([1]).tobytes(), offsets={})
+    reader.put("i1", row)
+    bad = msgspec.structs.replace(row, count=9, linear_items=("i2", "i3"), linear_weights=np.float32(weights).tobytes())
+    with pytest.raises(InvalidEvent):
+        reader.put("i1", bad)
+    assert reader.counts[1] == 1, "it is all taken or nothing"
+    assert not reader.linear.weights.any()

@@ -88,3 +88,24 @@ def test_a_restored_profile_is_the_profile(stream: list[Click]) -> None:
     assert restored.record(other, 7) == profile.record(items, 7)
     for offset, one in enumerate(stream):
         assert not restored.apply(one, offset, other)
+
+
+def test_a_record_says_which_of_its_new_clicks_were_on_items_that_were_known() -> None:
+    items, profile = ItemStore(4), Profile("u")
+
+    def again() -> tuple[int, ...]:
+        return decode(profile.record(items, 0), ProfileRecord).again
+
+    for offset, item in enumerate("abab"):
+        profile.apply(click(item), offset, items)
+    assert again() == (1, 0)
+    profile.fresh = 0
+    assert again() == (), "they are not new any more"
+    profile.apply(click("c"), 4, items)
+    profile.apply(click("a"), 5, items)
+    assert again() == (0,)
+    assert Profile.restore("u", decode(profile.record(items, 0), ProfileRecord), items).again == []
+    profile.fresh = 0
+    for offset in range(60):
+        profile.apply(click("z"), 6 + offset, items)
+    assert again() == tuple(range(49, -1, -1)), "no more than the history keeps"

@@ -280,6 +280,40 @@ def test_the_deep_part_ranks_what_has_been_clicked_and_its_share_is_told() -> No
     assert all(parts[PARTS.index("sequence")] == 0 for parts in plain.recommend([profile], NOW)[0].parts)
 
 
+def test_the_linear_part_brings_its_own_candidates_and_names_the_clicks_that_it_follows_from() -> None:
+    shop = Shop()
+    shop.populate()
+    linear = shop.neighbours.linear
+    profile = shop.click("ann", "paint-1", "paint-2", "paint-3")
+    at = FEATURES.index("linear.ratio")
+    silent = shop.recommender.score([profile], NOW)
+    assert not silent.features[:, at : at + 3].any(), "nothing has been solved for yet"
+    few = Recommender(
+        shop.items,
+        shop.neighbours,
+        ItemIndex(shop.items),
+        shop.view,
+        RankingConfig(text_candidates=3, co_candidates=3, layer_candidates=3, popular_candidates=1, new_items=0),
+    )
+    near, clicked = shop.items.row("paint-9"), shop.items.row("paint-2")
+    far = next(row for row in range(len(shop.items)) if row not in few.score([profile], NOW).candidates.rows)
+    linear.fill(clicked, np.array([far, near]), np.array([2.0, -1.0], np.float32))
+    linear.fill(shop.items.row("paint-1"), np.array([near, clicked]), np.array([0.5, 3.0], np.float32))
+    scored = few.score([profile], NOW)
+    said = dict(zip(scored.candidates.rows[0].tolist(), scored.features[0, at].tolist(), strict=True))
+    assert said[far] == 1
+    assert said.get(near, 0) == 0, "a sum below 0 says nothing"
+    assert clicked not in said, "he has seen it"
+    few.weights = np.zeros_like(few.weights)
+    few.weights[:, at] = 1
+    ranked = few.recommend([profile], NOW)[0]
+    assert ranked.rows[0] == far
+    assert ranked.because[0] == [clicked, -1, -1]
+    first = few.ranked_items(ranked, profile)[0]
+    assert first.reason.parts["linear"] == first.score == 1
+    assert first.reason.text == "Because you bought Paint number 5002"
+
+
 def test_candidates_lose_nothing_that_scoring_everything_would_list() -> None:
     few = RankingConfig(diversity=0, text_candidates=40, co_candidates=40, layer_candidates=30, popular_candidates=20)
     everything = dataclasses.replace(few, text_candidates=9999, co_candidates=9999, layer_candidates=9999)

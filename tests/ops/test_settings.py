@@ -262,6 +262,8 @@ REACHES: dict[str, Reach] = {
     "layers_checkpoint_s": ({"layers_checkpoint_s": 3}, lambda s: s.layers_config.checkpoint_s, 3),
     "neighbours_publish_s": ({"neighbours_publish_s": 3}, lambda s: s.neighbours_config.publish_s, 3),
     "neighbours_publish_rows": ({"neighbours_publish_rows": 3}, lambda s: s.neighbours_config.publish_rows, 3),
+    "linear_items": ({"linear_items": 9}, lambda s: s.neighbours_config.linear.items, 9),
+    "linear_l2": ({"linear_l2": 9}, lambda s: s.neighbours_config.linear.l2, 9),
     "sequence_share": ({"sequence_share": 0.5}, lambda s: s.sequence_config.share, 0.5),
     "sequence_publish_s": ({"sequence_publish_s": 3}, lambda s: s.sequence_config.publish_s, 3),
     "teach_clicks_per_minute": ({"teach_clicks_per_minute": 3}, lambda s: s.updater.profile.pace.per_minute, 3),

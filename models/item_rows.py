@@ -1,0 +1,124 @@
+"""A sparse matrix of items over items that is read row by row, as recommenders from co-clicks do.
+
+A user's clicks j_1, j_2, … with weights d_1, d_2, … score an item q with Σ_m d_m · W[j_m, q].
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.items import ItemStore
+
+_ROOM: Final = 1024
+
+
+class ItemRows:
+    """W: at most ``width`` entries an item, grown with the catalogue. Rows are those of the item store.
+
+    Attributes
+    ----------
+    ids : int32 [capacity, width]
+        Columns of the entries; 0 with weight 0 in places that are empty.
+    weights : float32 [capacity, width]
+    sizes : int32 [capacity]
+        Places taken in a row of ``ids``.
+    """
+
+    _TABLES: tuple[str, ...] = ("ids", "weights", "sizes")
+
+    def __init__(self, items: ItemStore, width: int) -> None:
+        self.items = items
+        self.width = width
+        self.ids: NDArray[np.int32] = np.zeros((0, width), np.int32)
+        self.weights: NDArray[np.float32] = np.zeros((0, width), np.float32)
+        self.sizes: NDArray[np.int32] = np.zeros(0, np.int32)
+
+    def grow(self) -> None:
+        """Make room for every row of the catalogue (cheap when there is room)."""
+        n, have = len(self.items), len(self.sizes)
+        if n <= have:
+            return
+        room = max(_ROOM, 2 * have, n)
+        for name in self._TABLES:
+            old = getattr(self, name)
+            new = np.zeros((room, *old.shape[1:]), old.dtype)
+            new[:have] = old
+            setattr(self, name, new)
+
+    def fill(self, row: int, others: NDArray[np.int64], weights: NDArray[np.float32]) -> None:
+        """Set a row to these entries, at most ``width``."""
+        self.grow()
+        size = len(others)
+        self.sizes[row] = size
+        self.ids[row, :size], self.ids[row, size:] = others, 0
+        self.weights[row, :size], self.weights[row, size:] = weights, 0
+
+    def weighed(self, rows: NDArray[np.int64], decay: NDArray[np.float32]) -> NDArray[np.float32]:
+        """d of the clicks [b, K] by how they decay [b, K]."""
+        return decay
+
+    def add_scores(
+        self, rows: NDArray[np.int64], decay: NDArray[np.float32], sums: NDArray[np.float32], n: int
+    ) -> NDArray[np.int64]:
+        """Add Σ_m d_m · W[j_m, q] for every item q to an array of one's own.
+
+        Parameters
+        ----------
+        rows : [b, K]
+            Last clicks, newest first; anything where ``decay`` is 0.
+        decay : [b, K]
+        sums : float32 [b · n]
+        n
+            Items in the array, not fewer than those that entries refer to.
+
+        Returns
+        -------
+        int64 [b · K · width]
+            Where in ``sums`` something was added (a place may occur more than once): what to set back to zero.
+        """
+        self.grow()
+        starts = (np.arange(len(rows), dtype=np.int64) * n)[:, None, None]
+        where = (self.ids[rows] + starts).ravel()
+        np.add.at(sums, where, (self.weights[rows] * self.weighed(rows, decay)[:, :, None]).ravel())
+        return where
+
+    def scores(self, rows: NDArray[np.int64], decay: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Σ_m d_m · W[j_m, q] for every item q, float32 [b, len(items)]: see :meth:`add_scores`."""
+        n = len(self.items)
+        scores = np.zeros(len(rows) * n, np.float32)
+        self.add_scores(rows, decay, scores, n)
+        return scores.reshape(len(rows), n)
+
+    def between(
+        self, rows: NDArray[np.int64], decay: NDArray[np.float32], targets: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """What each click of a user gives to each of some items: the summands of :meth:`scores`.
+
+        Parameters
+        ----------
+        rows, decay : [b, K]
+        targets : [b, t]
+
+        Returns
+        -------
+        float32 [b, t, K]
+        """
+        self.grow()
+        b, t = targets.shape
+        n, window = len(self.items), rows.shape[1]
+        # a table item → place among the targets turns b·K·width·t comparisons into b·K·width look-ups
+        places = np.zeros(b * n, np.int8)
+        starts = np.arange(b, dtype=np.int64) * n
+        places[(starts[:, None] + targets).ravel()] = np.tile(np.arange(1, t + 1, dtype=np.int8), b)
+        hits = places[self.ids[rows] + starts[:, None, None]].ravel()
+        at = np.flatnonzero(hits.view(np.bool_))
+        pair, slot = np.divmod(at, self.width)
+        gained = self.weights[rows.ravel()[pair], slot] * self.weighed(rows, decay).ravel()[pair]
+        user, click = np.divmod(pair, window)
+        found = np.zeros(b * t * window, np.float32)
+        # a target stands once in a row; but a place that is empty holds item 0 with weight 0: hence add, not set
+        np.add.at(found, (user * t + hits[at] - 1) * window + click, gained)
+        return found.reshape(b, t, window)

@@ -1,0 +1,201 @@
+"""The linear part: each item from all others at once, so that what two clicks both say is counted once.
+
+Co-occurrence adds up what each click of a user says of an item. Where one item explains another (what sells with
+everything, the rest of a set) that counts the same thing again and again; a regression of each item on all others does
+not. Its closed form is EASE (Steck, Embarrassingly shallow autoencoders for sparse data, WWW 2019): with X the matrix
+of who has clicked what, 1 however often,
+
+    P = (XᵀX + λI)⁻¹        W[j, q] = −P[j, q] / P[q, q]        W[q, q] = 0
+
+and an item's score for a user whose last clicks are j_1 (newest), j_2, … is Σ_m .95^(m-1) · W[j_m, q], not below 0.
+
+XᵀX moves with every click, W is solved for from time to time. Of a row only the :data:`WIDTH` largest entries are kept:
+small ones are mostly the noise of pairs that hardly anybody has clicked. The inverse costs the cube of the number of
+items, so those clicked most take part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.errors import StrataError
+from models.items import ItemStore
+
+WIDTH: Final = 50
+"""Entries kept of a row of W."""
+
+MOST: Final = 4_000
+"""Items that take part: their matrix has 64 MB, and its inverse takes a core some seconds."""
+
+L2: Final = 100.0
+"""λ, in users: pairs that fewer have clicked weigh little."""
+
+EVERY: Final = 5_000
+"""First clicks of a user on an item between two solutions, at most."""
+
+_BEGIN: Final = 500  # such clicks before the first solution
+_GROWN: Final = 1.5  # times the clicks of the last solution: a small stream is solved more often
+_FIRST: Final = 256  # items that there is room for at first
+_LEAD: Final = 1.5  # times the clicks of the item whose place a newcomer takes
+
+
+@dataclass(slots=True, frozen=True)
+class Solution:
+    """W, its rows as :class:`~models.item_rows.ItemRows` holds them.
+
+    Attributes
+    ----------
+    rows : int64 [k]
+        The items that took part.
+    ids : int32 [k, w]
+        Item rows, largest entry first; 0 with weight 0 in places that are empty.
+    weights : float32 [k, w]
+    """
+
+    rows: NDArray[np.int64]
+    ids: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+
+class CoClicks:
+    """XᵀX of the items clicked most, kept up click by click.
+
+    Parameters
+    ----------
+    items
+        The catalogue.
+    most
+        Items that take part. When all places are taken, an item that one and a half times as many users have clicked as
+        the least clicked of them takes its place, and is counted with others from then on.
+
+    Attributes
+    ----------
+    clicks : int
+        Learned, repeats not counted.
+    gram : float32 [room, room]
+        XᵀX by place; its diagonal says how many users have clicked an item.
+    rows : int64 [room]
+        The item at each place.
+    """
+
+    def __init__(self, items: ItemStore, most: int = MOST) -> None:
+        self.items = items
+        self.most = most
+        self.clicks = 0
+        self.gram: NDArray[np.float32] = np.zeros((0, 0), np.float32)
+        self.rows: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._due = _BEGIN
+        self._places: dict[int, int] = {}  # item hash → place
+        self._known: dict[int, int] = {}  # item hash → row
+        self._users: dict[int, int] = {}  # item hash → how many users have clicked it, of those that have no place
+
+    @property
+    def due(self) -> bool:
+        """Whether enough has come since the last solution."""
+        return self.clicks >= self._due
+
+    def learn(self, row: int, others: NDArray[np.uint64]) -> None:
+        """A user has clicked an item for the first time.
+
+        Parameters
+        ----------
+        row
+            The item.
+        others : uint64 [any]
+            Hashes (:func:`~models.items.item_hash`) of all else that he has clicked.
+        """
+        if row == self.items.nowhere:
+            return
+        self.clicks += 1
+        place = self._place(int(self.items.hashes[row]), row)
+        if place < 0:
+            return
+        with_it = self._of(others)
+        self.gram[place, with_it] += 1
+        self.gram[with_it, place] += 1
+        self.gram[place, place] += 1
+
+    def learn_user(self, clicked: NDArray[np.uint64]) -> None:
+        """All that a user has clicked, as hashes [any], each once: the same as clicks one after another."""
+        known, n = len(self._known), len(self.items)
+        self._known.update(zip(self.items.hashes[known:n].tolist(), range(known, n), strict=True))
+        places = []
+        for item in clicked.tolist():
+            row = self._known.get(item, self.items.nowhere)
+            if row != self.items.nowhere:
+                self.clicks += 1
+                places.append(self._place(item, row))
+        with_it = np.array([place for place in dict.fromkeys(places) if place >= 0], np.int64)
+        self.gram[np.ix_(with_it, with_it)] += 1
+
+    def solve(self, l2: float = L2, width: int = WIDTH) -> Solution:
+        """W as of now.
+
+        Raises
+        ------
+        StrataError
+            If XᵀX + λI is not positive definite in float32: λ is too small.
+        """
+        taken = np.flatnonzero(self.gram.diagonal() > 0)
+        k = len(taken)
+        width = min(width, max(1, k - 1))
+        if k < 2:
+            return Solution(np.empty(0, np.int64), np.empty((0, width), np.int32), np.empty((0, width), np.float32))
+        matrix = torch.from_numpy(self.gram[np.ix_(taken, taken)])
+        matrix.diagonal().add_(l2)
+        factor, failed = torch.linalg.cholesky_ex(matrix)
+        if failed:
+            raise StrataError(f"linear: XᵀX + {l2:g} I is not positive definite in float32: raise λ")
+        solved = torch.cholesky_inverse(factor, out=matrix)
+        del factor
+        solved /= -solved.diagonal().clone()
+        solved.fill_diagonal_(0)
+        largest = solved.abs().topk(width, dim=1).indices
+        weights: NDArray[np.float32] = solved.gather(1, largest).numpy()
+        rows = self.rows[taken]
+        return Solution(rows, rows[largest.numpy()].astype(np.int32), weights)
+
+    def snapshot(self) -> CoClicks:
+        """A copy to solve while clicks go on; the next one is :attr:`due` when enough has come."""
+        self._due = min(int(_GROWN * self.clicks), self.clicks + EVERY)
+        made = CoClicks(self.items, self.most)
+        made.clicks, made.gram, made.rows = self.clicks, self.gram.copy(), self.rows.copy()
+        return made
+
+    def _of(self, items: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Places of the items that have one."""
+        places = np.fromiter(map(self._places.get, items.tolist(), repeat(-1)), np.int64, len(items))
+        return places[places >= 0]
+
+    def _place(self, item: int, row: int) -> int:
+        """The item's place, given now if it may have one; -1 if not."""
+        place = self._places.get(item)
+        if place is not None:
+            return place
+        place = len(self._places)
+        if place >= self.most:
+            users = self._users[item] = self._users.get(item, 0) + 1
+            place = int(self.gram.diagonal().argmin())
+            if users < _LEAD * self.gram[place, place]:
+                return -1
+            gone = int(self.items.hashes[self.rows[place]])
+            self._users[gone] = int(self.gram[place, place])
+            del self._places[gone], self._users[item]
+            self.gram[place], self.gram[:, place] = 0, 0
+        elif place == len(self.rows):
+            self._make_room()
+        self._places[item], self.rows[place] = place, row
+        return place
+
+    def _make_room(self) -> None:
+        have = len(self.rows)
+        room = min(self.most, max(_FIRST, 2 * have))
+        gram, rows = np.zeros((room, room), np.float32), np.zeros(room, np.int64)
+        gram[:have, :have], rows[:have] = self.gram, self.rows
+        self.gram, self.rows = gram, rows

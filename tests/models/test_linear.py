@@ -1,0 +1,186 @@
+"""The linear part: XᵀX kept click by click, and the regression of each item on all others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.errors import StrataError
+from models.items import ItemStore, item_hash
+from models.linear import EVERY, CoClicks
+from models.neighbours import Neighbours
+
+
+def shop(n: int = 12) -> ItemStore:
+    items = ItemStore(4)
+    for i in range(n):
+        items.row(f"i{i}")
+    return items
+
+
+def hashes(rows: list[int]) -> np.ndarray:
+    return np.array([item_hash(f"i{row}") for row in rows], np.uint64)
+
+
+def clicked(counts: CoClicks, users: list[list[int]]) -> None:
+    """Each user's clicks, one after another."""
+    for rows in users:
+        met: list[int] = []
+        for row in dict.fromkeys(rows):
+            counts.learn(row, hashes(met))
+            met.append(row)
+
+
+def by_item(counts: CoClicks, n: int) -> np.ndarray:
+    """XᵀX by item row."""
+    gram = np.zeros((n, n))
+    taken = np.flatnonzero(counts.gram.diagonal() > 0)
+    gram[np.ix_(counts.rows[taken], counts.rows[taken])] = counts.gram[np.ix_(taken, taken)]
+    return gram
+
+
+def by_definition(users: list[list[int]], n: int) -> np.ndarray:
+    x = np.zeros((len(users), n))
+    for user, rows in enumerate(users):
+        x[user, rows] = 1
+    return x.T @ x
+
+
+USERS = st.lists(st.lists(st.integers(0, 11), max_size=8), max_size=12)
+
+
+@given(USERS)
+def test_the_counts_are_those_of_who_has_clicked_what(users: list[list[int]]) -> None:
+    one_by_one, whole = CoClicks(shop()), CoClicks(shop())
+    clicked(one_by_one, users)
+    for rows in users:
+        whole.learn_user(hashes(list(dict.fromkeys(rows))))
+    expected = by_definition(users, 12)
+    np.testing.assert_array_equal(by_item(one_by_one, 12), expected)
+    np.testing.assert_array_equal(by_item(whole, 12), expected)
+    assert one_by_one.clicks == whole.clicks == sum(len(set(rows)) for rows in users)
+
+
+def drawn(n: int, users: int, seed: int = 3) -> list[list[int]]:
+    draw = np.random.default_rng(seed)
+    return [draw.choice(n, size=draw.integers(2, min(n, 7)), replace=False).tolist() for _ in range(users)]
+
+
+def test_a_solution_is_the_closed_form_of_ease() -> None:
+    users, n, l2 = drawn(12, 300), 12, 20.0
+    counts = CoClicks(shop())
+    clicked(counts, users)
+    solved = counts.solve(l2, width=4)
+    inverse = np.linalg.inv(by_definition(users, n) + l2 * np.eye(n))
+    expected = -inverse / inverse.diagonal()
+    np.fill_diagonal(expected, 0)
+    assert solved.rows.tolist() == counts.rows[:n].tolist()
+    for row, ids, weights in zip(solved.rows.tolist(), solved.ids, solved.weights, strict=True):
+        largest = np.argsort(-np.abs(expected[row]))[:4]
+        assert ids.tolist() == largest.tolist()
+        np.testing.assert_allclose(weights, expected[row, largest], rtol=1e-3)
+
+
+def test_what_two_clicks_both_say_is_counted_once() -> None:
+    """Who clicks 0 clicks 1 and 2: co counts 1 and 2 alike for each other, the regression leaves that to 0."""
+    users = [[0, 1], [0, 2], [0, 1, 2], [0, 1, 2]] * 30 + [[row] for row in range(3, 9)] * 20
+    counts = CoClicks(shop())
+    clicked(counts, users)
+    solved = counts.solve(5.0, width=11)
+    weights = {int(row): dict(zip(ids.tolist(), w.tolist(), strict=True)) for row, ids, w in zip(
+        solved.rows, solved.ids, solved.weights, strict=True,
+    )}  # fmt: skip
+    assert weights[0][1] > 0.3
+    assert weights[2][1] < weights[0][1] / 3
+    gram = by_item(counts, 12)
+    assert gram[2, 1] > gram[0, 1] / 2, "who counts pairs alone sees both together"
+
+
+def test_a_thousand_items_find_room() -> None:
+    counts = CoClicks(shop(1_000))
+    clicked(counts, [[i, (i + 1) % 1_000] for i in range(1_000)])
+    assert by_item(counts, 1_000).trace() == 2_000
+    assert counts.gram[~np.eye(len(counts.gram), dtype=bool)].sum() == 2_000
+
+
+def test_an_item_that_more_have_clicked_takes_the_place_of_the_least_clicked() -> None:
+    items = shop()
+    counts = CoClicks(items, most=3)
+    clicked(counts, [[0, 1], [0, 1], [0, 2], [2]])  # 0: 3 users, 1: 2, 2: 2
+    clicked(counts, [[5, 0]] * 2)
+    assert 5 not in counts.rows, "two are not one and a half times two"
+    clicked(counts, [[5, 0]] * 3)
+    assert sorted(counts.rows.tolist()) == [0, 2, 5]
+    gram = by_item(counts, 12)
+    assert gram[0, 5] == gram[5, 0] == gram[5, 5] == 3, "of the clicks from then on"
+    assert not gram[1].any()
+    assert not gram[:, 1].any()
+    clicked(counts, [[1]] * 9)
+    assert 1 in counts.rows, "it may come back"
+
+
+def test_what_has_no_row_of_its_own_teaches_nothing() -> None:
+    items = ItemStore(4, most_undescribed=1)
+    items.mention("a")
+    nowhere = items.mention("b")
+    assert nowhere == items.nowhere
+    counts = CoClicks(items)
+    counts.learn(nowhere, np.empty(0, np.uint64))
+    counts.learn_user(np.array([item_hash("b"), item_hash(""), item_hash("never heard of")], np.uint64))
+    assert counts.clicks == 0
+    assert not counts.gram.any()
+
+
+def test_a_small_stream_is_solved_more_often_than_a_large_one() -> None:
+    counts, at = CoClicks(shop()), []
+    for _ in range(40_000):
+        counts.learn(3, np.empty(0, np.uint64))
+        if counts.due:
+            counts.snapshot()
+            at.append(counts.clicks)
+    steps = np.diff(at)
+    assert at[0] == 500
+    assert (steps[:3] < 1_000).all()
+    assert (steps[-4:] == EVERY).all()
+
+
+def test_a_snapshot_stays_as_it_was() -> None:
+    counts = CoClicks(shop())
+    clicked(counts, drawn(12, 50))
+    kept = counts.snapshot()
+    before = kept.gram.copy()
+    clicked(counts, drawn(12, 50))
+    np.testing.assert_array_equal(kept.gram, before)
+    assert kept.solve(10.0).rows.tolist() == kept.rows[:12].tolist()
+
+
+def test_too_small_a_penalty_is_told() -> None:
+    counts = CoClicks(shop())
+    clicked(counts, [[0, 1]] * 5)
+    with pytest.raises(StrataError, match="raise λ"):
+        counts.solve(-1.0)
+
+
+@pytest.mark.parametrize("users", [[], [[4]]])
+def test_of_one_item_there_is_nothing_to_say(users: list[list[int]]) -> None:
+    items = shop()
+    counts, table = CoClicks(items), Neighbours(items)
+    clicked(counts, users)
+    table.take(counts.solve())
+    assert not table.linear.weights.any()
+
+
+def test_a_solution_replaces_the_one_before_it_whole() -> None:
+    items = shop()
+    table, first, second = Neighbours(items), CoClicks(items), CoClicks(items)
+    clicked(first, drawn(12, 100))
+    table.take(first.solve(5.0))
+    assert table.dirty() == list(range(12))
+    clicked(second, drawn(5, 100))
+    table.take(second.solve(5.0))
+    assert table.dirty() == list(range(12)), "those that took no part any more are empty, and that is news"
+    assert not table.linear.weights[5:].any()
+    assert (table.linear.sizes[:5] == 4).all()
+    assert not table.linear.sizes[5:].any()
