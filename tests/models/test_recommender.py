@@ -14,6 +14,7 @@ from models.features import FEATURES, PARTS
 from models.histories import Histories
 from models.index import ItemIndex
 from models.items import ItemStore
+from models.linear import CoClicks
 from models.neighbours import Neighbours
 from models.profile import Profile
 from models.ranker import RankingConfig
@@ -27,6 +28,14 @@ def shop() -> Shop:
     shop = Shop()
     shop.populate()
     return shop
+
+
+def regressed(shop: Shop) -> None:
+    """Give the shop a linear part."""
+    counts = CoClicks(shop.items)
+    for profile in shop.profiles.values():
+        counts.learn_user(np.fromiter(profile.seen, np.uint64))
+    shop.neighbours.take(counts.solve(5.0))
 
 
 def one(shop: Shop, profile: Profile, n: int = 10, now: int = NOW) -> RankedList:
@@ -293,10 +302,17 @@ def test_the_linear_part_brings_its_own_candidates_and_names_the_clicks_that_it_
         shop.neighbours,
         ItemIndex(shop.items),
         shop.view,
-        RankingConfig(text_candidates=3, co_candidates=3, layer_candidates=3, popular_candidates=1, new_items=0),
+        RankingConfig(
+            text_candidates=3,
+            co_candidates=3,
+            linear_candidates=1,  # what he has seen takes nobody's place
+            layer_candidates=3,
+            popular_candidates=1,
+            new_items=0,
+        ),
     )
     near, clicked = shop.items.row("paint-9"), shop.items.row("paint-2")
-    far = next(row for row in range(len(shop.items)) if row not in few.score([profile], NOW).candidates.rows)
+    far = next(row for row in reversed(range(len(shop.items))) if row not in few.score([profile], NOW).candidates.rows)
     linear.fill(clicked, np.array([far, near]), np.array([2.0, -1.0], np.float32))
     linear.fill(shop.items.row("paint-1"), np.array([near, clicked]), np.array([0.5, 3.0], np.float32))
     scored = few.score([profile], NOW)
@@ -332,6 +348,7 @@ def test_candidates_lose_nothing_that_scoring_everything_would_list() -> None:
 def test_a_catalogue_past_the_threshold_is_ranked_by_the_approximate_index_alike(kind: str) -> None:
     shop = Shop(each=60)
     shop.populate(users=60)
+    regressed(shop)
     profiles = [shop.profiles[f"u{i}"] for i in range(0, 60, 5)]
     index = ItemIndex(shop.items, exact_below=100, kind=kind)  # type: ignore[arg-type]
     other = Recommender(shop.items, shop.neighbours, index, shop.view, shop.recommender.config)
@@ -340,11 +357,19 @@ def test_a_catalogue_past_the_threshold_is_ranked_by_the_approximate_index_alike
         assert len(set(a.rows) & set(b.rows)) >= 9
 
 
-def test_nothing_of_one_call_is_left_in_the_next(shop: Shop) -> None:
+@pytest.mark.parametrize("sparse", [False, True])
+def test_nothing_of_one_call_is_left_in_the_next(sparse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if sparse:
+        monkeypatch.setattr("models.candidates._FILLED", 0)
+    shop = Shop()
+    shop.populate()
+    regressed(shop)
     tea = shop.click("tea only", "tea-1", "tea-2")
     few = RankingConfig(text_candidates=16, co_candidates=16, layer_candidates=9, popular_candidates=2)
-    recommender = Recommender(shop.items, shop.neighbours, ItemIndex(shop.items), shop.view, few)
+    index = ItemIndex(shop.items, exact_below=100 if sparse else 1_000)
+    recommender = Recommender(shop.items, shop.neighbours, index, shop.view, few)
     before = recommender.score([tea], NOW)
+    assert before.candidates.linear.any()
     recommender.recommend([shop.click(f"u{i}") for i in range(60)], NOW)
     after = recommender.score([tea], NOW)
     np.testing.assert_array_equal(before.candidates.rows, after.candidates.rows)
