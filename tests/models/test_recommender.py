@@ -289,7 +289,12 @@ def test_the_deep_part_ranks_what_has_been_clicked_and_its_share_is_told() -> No
     assert all(parts[PARTS.index("sequence")] == 0 for parts in plain.recommend([profile], NOW)[0].parts)
 
 
-def test_the_linear_part_brings_its_own_candidates_and_names_the_clicks_that_it_follows_from() -> None:
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_linear_part_brings_its_own_candidates_and_names_the_clicks_that_it_follows_from(
+    sparse: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if sparse:
+        monkeypatch.setattr("models.candidates._FILLED", 0)
     shop = Shop()
     shop.populate()
     linear = shop.neighbours.linear
@@ -300,7 +305,7 @@ def test_the_linear_part_brings_its_own_candidates_and_names_the_clicks_that_it_
     few = Recommender(
         shop.items,
         shop.neighbours,
-        ItemIndex(shop.items),
+        ItemIndex(shop.items, exact_below=100 if sparse else 1_000),
         shop.view,
         RankingConfig(
             text_candidates=3,
