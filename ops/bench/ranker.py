@@ -296,7 +296,7 @@ def changed_rows(name: str, limit: int | None) -> Iterator[str]:
 def guard_section(names: Sequence[str] | None = None) -> str:
     """Regret on each data set, and after a change of the stream."""
     if not names:
-        names = ["movielens-100k", "movielens-100k-new", *([f"{SHARED}:200000"] if SHARED.is_dir() else [])]
+        names = ["movielens-100k", "movielens-100k-new", *([f"{SHARED}:60000"] if SHARED.is_dir() else [])]
     lines = [
         "### The guard",
         "",
