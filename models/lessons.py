@@ -71,6 +71,7 @@ class Teacher:
     def lesson(self, questions: Sequence[Question], now_ms: int) -> Lesson:
         """What the clicks teach."""
         lesson = Lesson.empty()
+        lesson.version = self._recommender.weights_version
         profiles = [question.profile for question in questions]
         late = [profile for profile in profiles if profile.vector is None and profile.rows]
         for profile, vector in zip(late, self._recommender.user_vectors(late) if late else (), strict=True):

@@ -38,6 +38,8 @@ class RankerUpdate(Struct, frozen=True, array_like=True, kw_only=True):
     """float32 [buckets, features]."""
     hits: bytes
     """float64 [buckets, experts]."""
+    version: int = -1
+    """``version`` of the :class:`RankerWeights` that the gradients were taken at; -1: not known."""
 
 
 class RankerWeights(Struct, frozen=True, kw_only=True):
@@ -90,6 +92,7 @@ def update_of(lesson: Lesson, taught: dict[int, tuple[int, ...]], below: dict[in
         gradients=lesson.gradients.astype("<f4").tobytes(),
         squares=lesson.squares.astype("<f4").tobytes(),
         hits=lesson.hits.astype("<f8").tobytes(),
+        version=-1 if lesson.version is None else lesson.version,
     )
 
 
@@ -106,6 +109,7 @@ def lesson_of(update: RankerUpdate) -> Lesson:
         _numbers(update.gradients, "<f4", _BY_FEATURE),
         _numbers(update.squares, "<f4", _BY_FEATURE),
         _numbers(update.hits, "<f8", _BY_EXPERT),
+        None if update.version < 0 else update.version,
     )
     if (lesson.squares < 0).any() or (lesson.clicks < 0).any():
         raise InvalidEvent("lesson: sums of squares or clicks below 0", "validate")

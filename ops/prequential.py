@@ -85,7 +85,7 @@ class System:
     deep: SequenceLearner | None = field(init=False, default=None)
     _blocks: int = field(init=False, default=0)
     profiles: dict[str, Profile] = field(init=False, default_factory=dict)
-    _weights: deque[tuple[NDArray[np.float32], NDArray[np.float32]]] = field(init=False, default_factory=deque)
+    _weights: deque[tuple[NDArray[np.float32], NDArray[np.float32], int]] = field(init=False, default_factory=deque)
 
     def __post_init__(self) -> None:
         self.neighbours = Neighbours(self.items)
@@ -134,9 +134,10 @@ class System:
                     self.linear.learn(profile.rows[-1], met)
         if questions:  # asked of the tables as they stand before these clicks
             self.ranker.learn(self.teacher.lesson(questions, now))
-            self._weights.append((self.ranker.learned(), self.ranker.serving()))
+            self._weights.append((self.ranker.learned(), self.ranker.serving(), self.ranker.version))
             if len(self._weights) > self.weights_age:
-                self.recommender.learned, self.recommender.weights = self._weights.popleft()
+                recommender = self.recommender
+                recommender.learned, recommender.weights, recommender.weights_version = self._weights.popleft()
         for row, history in learned:
             self.neighbours.learn(row, history)
         self.train(learned)

@@ -101,8 +101,11 @@ def test_weights_are_followed_and_a_list_says_which_made_it(every: Bench) -> Non
     every.topics.append(every.names.ranker, WEIGHTS, encode(weights_of(ranker, 0)))
     every.work()
     every.submit(every.click("ann", "i1"))
-    (after,) = every.lists(listed(every))
+    work = listed(every)
+    (after,) = every.lists(work)
     assert after.weights_version == 77
+    assert [update.version for update in lessons(every, work)] == [77]
+    assert lesson_of(lessons(every, work)[0]).version == 77
     assert all(item.reason.parts["text"] > 0.9 * item.score for item in after.items if item.score > 0.05)
     np.testing.assert_allclose(
         [sum(item.reason.parts.values()) for item in after.items], [item.score for item in after.items], atol=1e-3
