@@ -33,7 +33,7 @@ from models.features import FEATURES, part_of
 from models.histories import BUCKETS
 from models.ranker import Scored
 
-DELAY: Final = 16
+DELAY: Final = 64
 """Clicks learned from, between a lesson's weights and the present ones, at which it moves them half as far."""
 
 _TINY: Final = 1e-10
