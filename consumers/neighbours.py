@@ -24,6 +24,7 @@ from consumers.stage import Work
 from consumers.tables import OpenTables
 from consumers.taught import before, taught
 from consumers.together import LinearConfig, Together
+from models.linear import Solution
 from models.neighbours import Neighbours
 from models.records import NeighbourRow, ProfileRecord, decode, encode
 from producers.publisher import Message
@@ -113,6 +114,9 @@ class NeighboursRole:
             reader.close()
         self._together.restore(self._open_tables, self._topics.profiles)
         self._offsets = dict(complete)
+        if not self._config.linear.items:
+            self._neighbours.take(Solution.empty())  # what was published while there was a linear part goes
+            self._changed(complete)
         log.info("neighbours: %(rows)d rows restored", {"rows": len(self._published)})
         return {(self._topics.profiles, number): offset for number, offset in complete.items()}
 

@@ -2,7 +2,8 @@
 
 Counts are taken from profiles, which say whether a click was its user's first on an item, and all that he has clicked.
 Since the topic ``profiles`` holds every user's last record, they need no snapshot: after a restart they are made anew
-from it. A solution takes seconds of a core, so it is worked out on a thread of its own.
+from it, some users a step, since a million takes minutes. Until then what is published stays. A solution takes seconds
+of a core, so it is worked out on a thread of its own.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from numpy.typing import NDArray
 
 from consumers.client import Record
 from consumers.metrics import Metrics
-from consumers.tables import OpenTables
+from consumers.tables import OpenTables, TableReader
 from models.items import ItemStore
 from models.linear import L2, MOST, CoClicks, Solution
 from models.records import SEEN, ProfileRecord, decode
 
 log = logging.getLogger(__name__)
 
+_SLICE: Final = 500  # records counted anew in a step: a tenth of a second
 _REST: Final = 9.0  # times as long as a solution took, before the next one: a tenth of a core
 
 
@@ -67,42 +69,54 @@ class Together:
         self._config = config
         self._clock = clock
         self.counts = CoClicks(items, config.items) if config.items else None
+        self._again: TableReader | None = None  # reads what is on the topic, until it is where the role is
+        self._known: set[int] = set()  # users whose clicks are counted, while it reads
         self._read: dict[int, int] = {}  # partition of ``profiles`` → first offset that is not counted
+        self._reached: dict[int, int] = {}  # the same that the role has not read, while it reads
         self._thread: Thread | None = None
         self._solved: Solution | None = None
         self._next = 0.0
 
     def restore(self, open_tables: OpenTables, profiles: str) -> None:
-        """Count all that is on the topic: each user's first record whole, then what is new in those after it."""
-        if self.counts is None:
-            return
-        known: set[int] = set()
-
-        def count(record: Record) -> None:
-            self._read[record.partition] = record.offset + 1
-            user = hash(record.key)
-            if record.value is None:
-                return
-            profile = decode(record.value, ProfileRecord)
-            if user in known:
-                self._add(profile)
-            elif self.counts is not None:
-                known.add(user)
-                self.counts.learn_user(self._clicked(profile))
-
-        reader = open_tables({profiles: count})
-        try:
-            reader.catch_up()
-        finally:
-            reader.close()
-        log.info("neighbours: %(clicks)d clicks of %(users)d users counted for the linear part", {
-            "clicks": self.counts.clicks, "users": len(known),
-        })  # fmt: skip
+        """Begin to count all that is on the topic, :meth:`poll` by poll."""
+        if self.counts is not None:
+            self._again = open_tables({profiles: self._count})
 
     def learn(self, record: Record, profile: ProfileRecord) -> None:
-        """Count a record's new clicks, unless :meth:`restore` has."""
-        if self.counts is not None and record.offset >= self._read.get(record.partition, 0):
+        """Count a record's new clicks, unless they are counted with all that is on the topic."""
+        if self._again is not None:
+            self._reached[record.partition] = record.offset + 1
+        elif self.counts is not None and record.offset >= self._read.get(record.partition, 0):
             self._add(profile)
+
+    def _count(self, record: Record) -> None:
+        """A user's first record counts whole, what follows by what is new in it."""
+        self._read[record.partition] = record.offset + 1
+        if record.value is None or self.counts is None:
+            return
+        profile, user = decode(record.value, ProfileRecord), hash(record.key)
+        if user in self._known:
+            self._add(profile)
+        else:
+            self._known.add(user)
+            self.counts.learn_user(self._clicked(profile))
+
+    def _restored(self) -> bool:
+        """Count some more of what is on the topic; whether nothing is left of it."""
+        reader = self._again
+        if reader is None:
+            return True
+        reader.poll(max_records=_SLICE)
+        behind = any(self._read.get(partition, 0) < offset for partition, offset in self._reached.items())
+        if behind or not reader.caught_up():
+            return False
+        log.info("neighbours: the clicks of %(users)d users are counted for the linear part", {
+            "users": len(self._known),
+        })  # fmt: skip
+        reader.close()
+        self._again = None
+        self._known.clear()
+        return True
 
     def _add(self, profile: ProfileRecord) -> None:
         """The new clicks, each with all that came before it."""
@@ -127,14 +141,17 @@ class Together:
 
     def poll(self, now: float) -> Solution | None:
         """A solution that is done, once; begins the next one if it is time. Never waits."""
-        if self._thread is not None and not self._thread.is_alive():
+        if self._thread is not None:
+            if self._thread.is_alive():
+                return None
             self._thread = None
             solved, self._solved = self._solved, None
             return solved
-        if self._thread is None and self.counts is not None and self.counts.due and now >= self._next:
+        if self.counts is None or not self._restored():
+            return None
+        if self.counts.due and now >= self._next:
             self._next = now + self._config.every_s
-            counts = self.counts.snapshot()
-            self._thread = Thread(target=self._solve, args=(counts,), name="linear", daemon=True)
+            self._thread = Thread(target=self._solve, args=(self.counts.snapshot(),), name="linear", daemon=True)
             self._thread.start()
         return None
 
@@ -149,7 +166,11 @@ class Together:
             self._solved = counts.solve(self._config.l2)
         except Exception as error:  # what is published stays; the next one has other counts
             self._metrics.linear_failures.inc()
-            log.warning("neighbours: the linear part could not be solved for: %(error)s", {"error": error})
+            log.warning(
+                "neighbours: the linear part could not be solved for, the last solution stays (λ is STRATA_LINEAR_L2):"
+                " %(error)s",
+                {"error": error},
+            )
         else:
             self._metrics.linear_solutions.inc()
             self._metrics.linear_items.set(len(self._solved.rows))
@@ -160,5 +181,7 @@ class Together:
 
     def close(self) -> None:
         """Wait for the thread: it touches metrics."""
+        if self._again is not None:
+            self._again.close()
         if self._thread is not None:
             self._thread.join()

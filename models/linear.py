@@ -62,6 +62,11 @@ class Solution:
     ids: NDArray[np.int32]
     weights: NDArray[np.float32]
 
+    @classmethod
+    def empty(cls) -> Solution:
+        """Of no item."""
+        return cls(np.empty(0, np.int64), np.empty((0, 0), np.int32), np.empty((0, 0), np.float32))
+
 
 class CoClicks:
     """XᵀX of the items clicked most, kept up click by click.
@@ -144,9 +149,8 @@ class CoClicks:
         """
         taken = np.flatnonzero(self.gram.diagonal() > 0)
         k = len(taken)
-        width = min(width, max(1, k - 1))
         if k < 2:
-            return Solution(np.empty(0, np.int64), np.empty((0, width), np.int32), np.empty((0, width), np.float32))
+            return Solution.empty()
         matrix = torch.from_numpy(self.gram[np.ix_(taken, taken)])
         matrix.diagonal().add_(l2)
         factor, failed = torch.linalg.cholesky_ex(matrix)
@@ -156,7 +160,7 @@ class CoClicks:
         del factor
         solved /= -solved.diagonal().clone()
         solved.fill_diagonal_(0)
-        largest = solved.abs().topk(width, dim=1).indices
+        largest = solved.abs().topk(min(width, k - 1), dim=1).indices
         weights: NDArray[np.float32] = solved.gather(1, largest).numpy()
         rows = self.rows[taken]
         return Solution(rows, rows[largest.numpy()].astype(np.int32), weights)

@@ -124,14 +124,14 @@ class System:
         for at, click in enumerate(block, offset):
             profile = touched.setdefault(click.user_id, self.profile(click.user_id))
             before = profile.rows[::-1]
-            met = np.fromiter(profile.seen, np.uint64, len(profile.seen))
             question = self.teacher.question(profile, self.items.row(click.item_id), 0, at, now)
             if question is not None:
                 questions.append(question)
             if profile.apply(click, at, self.items):
                 learned.append((profile.rows[-1], before))
-                if self.linear is not None and self.items.hashes[profile.rows[-1]] not in met:
-                    self.linear.learn(profile.rows[-1], met)
+                if self.linear is not None and profile.clicks not in profile.again:
+                    *others, _ = profile.seen  # the newest is what was clicked
+                    self.linear.learn(profile.rows[-1], np.array(others, np.uint64))
         if questions:  # asked of the tables as they stand before these clicks
             self.ranker.learn(self.teacher.lesson(questions, now))
             self._weights.append((self.ranker.learned(), self.ranker.serving(), self.ranker.version))

@@ -62,12 +62,14 @@ class FedTables:
         self.waiting = [
             record for topic in handlers for record in topics.records(topic) if record.timestamp >= (since_ms or 0)
         ]
+        self.ends = {(topic, number): len(log) for topic in handlers for number, log in topics.logs[topic].items()}
         self.unusable = 0
 
     def add(self, partitions: Iterable[Partition], since_ms: int | None = None) -> None:
         for topic, number in partitions:
             assert self.numbers is not None
             self.numbers.add(number)
+            self.ends[topic, number] = len(self.topics.logs[topic][number])
             self.waiting += [r for r in self.topics.logs[topic][number] if r.timestamp >= (since_ms or 0)]
 
     def remove(self, partitions: Iterable[Partition]) -> None:
@@ -79,7 +81,7 @@ class FedTables:
         return self.poll()
 
     def caught_up(self) -> bool:
-        return not self.waiting
+        return not any(record.offset < self.ends.get((record.topic, record.partition), 0) for record in self.waiting)
 
     def poll(self, timeout_s: float = 0, max_records: int = 0) -> int:
         at = max_records or len(self.waiting)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from fed_topics import Topic
 
+from consumers import together
 from consumers.client import Record
 from consumers.diversion import Diversion
 from consumers.metrics import Metrics
@@ -133,6 +134,13 @@ class Life:
     def counts(self) -> CoClicks | None:
         return self.role._together.counts
 
+    def counted(self) -> dict[tuple[str, str], float]:
+        """Who has clicked what together, once all is counted."""
+        self.read()
+        while self.role._together._again is not None:
+            self.publish()
+        return gram(self.role._together.counts)
+
     def solved(self) -> dict[str, dict[str, float]]:
         """The linear rows as a reader finds them."""
         for _ in range(2_000):
@@ -167,15 +175,20 @@ def test_it_counts_who_has_clicked_what_whatever_they_repeat_or_dismiss(
     for _ in range(30):
         users.act(5)
         life.read()
+        life.publish()
     for item in list(users.clicked["u3"]):
         users.click("u3", item)
     users.write("u3")
-    life.read()
-    assert gram(life.counts) == users.gram()
+    assert life.counted() == users.gram()
     assert len(users.gram()) > ITEMS * ITEMS / 2
 
 
-def test_killed_at_any_moment_it_counts_the_same_again(users: Users, diversion: Diversion, metrics: Metrics) -> None:
+@pytest.mark.parametrize("step", [2, 500])
+def test_killed_at_any_moment_it_counts_the_same_again(
+    users: Users, step: int, diversion: Diversion, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where counting anew takes many steps, and clicks go on meanwhile."""
+    monkeypatch.setattr(together, "_SLICE", step)
     for _ in range(5):
         life = Life(users, diversion, metrics)
         for _ in range(users.random.randrange(1, 5)):
@@ -186,8 +199,12 @@ def test_killed_at_any_moment_it_counts_the_same_again(users: Users, diversion: 
         if users.random.random() < 0.5:
             users.compact()
     last = Life(users, diversion, metrics)
-    last.read()
-    assert gram(last.counts) == users.gram()
+    for _ in range(6):
+        users.act(4)
+        last.read(3)
+        last.publish()
+    assert last.counted() == users.gram()
+    assert not last.role._together._known
 
 
 def test_a_solution_is_published_with_the_rows_and_read_back_after_a_restart(
@@ -196,7 +213,7 @@ def test_a_solution_is_published_with_the_rows_and_read_back_after_a_restart(
     users = Users(names)
     users.act(120)
     life = Life(users, diversion, metrics)
-    life.read()
+    life.counted()
     found = life.solved()
     assert life.counts is not None
     exact = life.counts.solve()
@@ -217,24 +234,24 @@ def test_solutions_keep_their_distance(names: Topics, metrics: Metrics) -> None:
     users = Users(names)
     users.act(60)
     now = [0.0]
-    together = Together(users.items, metrics, LinearConfig(every_s=30), clock=lambda: now[0])
-    together.restore(users.topics.open, names.profiles)
+    part = Together(users.items, metrics, LinearConfig(every_s=30), clock=lambda: now[0])
+    part.restore(users.topics.open, names.profiles)
 
     def poll(at: float) -> Solution | None:
         now[0] = at
-        return together.poll(at)
+        return part.poll(at)
 
     assert poll(100.0) is None
-    assert together.solving
-    together.close()
+    assert part.solving
+    part.close()
     assert poll(101.0) is not None
-    assert together.counts is not None
-    together.counts._due = 0  # enough has come
+    assert part.counts is not None
+    part.counts._due = 0  # enough has come
     assert poll(129.9) is None
-    assert not together.solving, "the last one began half a minute ago at the earliest"
+    assert not part.solving, "the last one began half a minute ago at the earliest"
     assert poll(130.1) is None
-    assert together.solving
-    together.close()
+    assert part.solving
+    part.close()
 
 
 def test_one_that_took_long_rests_the_longer(names: Topics, metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,18 +263,18 @@ def test_one_that_took_long_rests_the_longer(names: Topics, metrics: Metrics, mo
         return Solution(np.empty(0, np.int64), np.empty((0, 1), np.int32), np.empty((0, 1), np.float32))
 
     monkeypatch.setattr(CoClicks, "solve", slow)
-    together = Together(users.items, metrics, LinearConfig(every_s=30), clock=lambda: now[0])
-    together.restore(users.topics.open, names.profiles)
-    together.poll(0.0)
-    together.close()
-    assert together.poll(13.0) is not None
-    assert together.counts is not None
-    together.counts._due = 0
-    assert together.poll(119.0) is None
-    assert not together.solving, "a tenth of a core is what it may take"
-    together.poll(121.0)
-    assert together.solving
-    together.close()
+    part = Together(users.items, metrics, LinearConfig(every_s=30), clock=lambda: now[0])
+    part.restore(users.topics.open, names.profiles)
+    part.poll(0.0)
+    part.close()
+    assert part.poll(13.0) is not None
+    assert part.counts is not None
+    part.counts._due = 0
+    assert part.poll(119.0) is None
+    assert not part.solving, "a tenth of a core is what it may take"
+    part.poll(121.0)
+    assert part.solving
+    part.close()
 
 
 def test_a_solution_that_fails_leaves_the_one_before_and_is_told(
@@ -270,7 +287,7 @@ def test_a_solution_that_fails_leaves_the_one_before_and_is_told(
     users = Users(names)
     users.act(120)
     life = Life(users, diversion, metrics)
-    life.read()
+    life.counted()
     before = life.solved()
     assert any(before.values())
 
@@ -285,7 +302,7 @@ def test_a_solution_that_fails_leaves_the_one_before_and_is_told(
     life.now += 1_000
     assert {item: list(row) for item, row in life.solved().items()} == {item: list(row) for item, row in before.items()}
     assert (metrics.registry.get_sample_value("strata_linear_failures_total") or 0) >= 1
-    assert "could not be solved for: raise λ" in caplog.text
+    assert "(λ is STRATA_LINEAR_L2): raise λ" in caplog.text
     assert life.publish() == 0
     users.act(3)
     life.read()
@@ -302,16 +319,30 @@ def test_without_items_there_is_no_linear_part(names: Topics, diversion: Diversi
     assert not any(life.solved().values())
 
 
+def test_rows_of_a_linear_part_that_was_switched_off_are_emptied(
+    names: Topics, diversion: Diversion, metrics: Metrics
+) -> None:
+    users = Users(names)
+    users.act(120)
+    life = Life(users, diversion, metrics)
+    life.counted()
+    assert any(life.solved().values())
+    off = Life(users, diversion, metrics, LinearConfig(items=0))
+    assert not any(off.solved().values())
+    assert Life(users, diversion, metrics, LinearConfig(items=0)).publish() == 0, "once"
+
+
 def test_clicks_that_came_too_fast_count_for_nothing(names: Topics, metrics: Metrics) -> None:
     users = Users(names)
     users.click("u1", "i1")
     users.write("u1")
-    together = Together(users.items, metrics)
-    together.restore(users.topics.open, names.profiles)
+    part = Together(users.items, metrics)
+    part.restore(users.topics.open, names.profiles)
+    part.poll(0.0)
     for item in ("i2", "i3", "i4"):
         users.click("u1", item)
     users.profiles["u1"].damped = [3]  # his third click
     users.write("u1")
     record = users.topics.records(names.profiles)[-1]
-    together.learn(record, decode(record.value, ProfileRecord))
-    assert set(gram(together.counts)) == {(a, b) for a in ("i1", "i2", "i4") for b in ("i1", "i2", "i4")}
+    part.learn(record, decode(record.value, ProfileRecord))
+    assert set(gram(part.counts)) == {(a, b) for a in ("i1", "i2", "i4") for b in ("i1", "i2", "i4")}

@@ -131,3 +131,14 @@ def test_a_data_set_is_evaluated_with_the_real_encoder(tmp_path: Path, monkeypat
     encoded = evaluate.evaluate(str(data.folder), encode_users=True)
     assert plain.tested == encoded.tested > 0
     assert plain.methods[BLEND].ranks != encoded.methods[BLEND].ranks
+
+
+def test_the_linear_part_counts_each_user_once_an_item_as_the_service_does() -> None:
+    system = System(catalogue(), RankingConfig(mix=0.0))
+    wanted = ["tea-1", "tea-2", "tea-1", "tea-3", "tea-2"]
+    system.learn([Click(user_id="ann", item_id=item, ts=NOW, event="click") for item in wanted], 0)
+    system.learn([Click(user_id="ann", item_id="tea-1", ts=NOW), Click(user_id="bob", item_id="tea-1", ts=NOW)], 5)
+    assert system.linear is not None
+    gram = system.linear.gram
+    assert system.linear.clicks == gram.diagonal().sum() == 4
+    assert gram.sum() == 4 + 3 * 2
