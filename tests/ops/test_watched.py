@@ -72,8 +72,9 @@ def test_prometheus_sees_the_series_of_a_live_strata(watched: Watched) -> None:
         return {name for name in samples - seen if not name.endswith("_created")}
 
     wait_for(lambda: not unseen(), "every series", 20)
-    clicked = len(watched.shop.sent)
-    assert watched.prometheus.query(f"sum(strata_clicks_consumed_total) >= {clicked}")
+    clicked = len(watched.shop.sent)  # the last of them are perhaps still on their way to the next scrape
+    every_click = f"sum(strata_clicks_consumed_total) >= {clicked}"
+    wait_for(lambda: watched.prometheus.query(every_click), every_click, 60)
     assert watched.prometheus.query('up{job="strata"} == 1')
     assert watched.prometheus.query("strata_ready == 1")
 
