@@ -25,6 +25,7 @@ NEAR: Final = 20
 MOST: Final = 512
 """New items that are looked at, those that came last: a catalogue of a million has mostly items that nobody clicks."""
 
+RECKONED: Final = 16  # times that the tables are followed between two reckonings over all items
 _BATCH: Final = 64  # whose nearest are looked up between two batches of lists
 _GROWN: Final = 1.2  # times the items there were: those that are near now are others
 
@@ -42,6 +43,8 @@ class NewItems:
         Their cosines, summing up to 1; 0 for themselves, and where there are fewer.
     place : int32 [items]
         Row → its place in these arrays; -1 for an item that is not new.
+    common : bool
+        Most clicks were on items that were new then, Σ_q min(n_q, FEW) ≥ ½ Σ_q n_q: to be new is no drawback yet.
     """
 
     def __init__(self, items: ItemStore, neighbours: Neighbours, index: ItemIndex) -> None:
@@ -50,6 +53,8 @@ class NewItems:
         self._index = index
         self._known: dict[int, tuple[int, NDArray[np.int32], NDArray[np.float32]]] = {}
         self._few: list[int] = []
+        self._followed = 0
+        self.common = True
         self._lay_out([], 0)
 
     def changed(self, rows: set[int]) -> None:
@@ -60,6 +65,10 @@ class NewItems:
     def follow(self, offered: NDArray[np.bool_]) -> None:
         """Follow clicks and catalogue: items on offer, bool [n]. Cheap while the same items are new."""
         n = len(offered)
+        if self._followed % RECKONED == 0:
+            counts = self._neighbours.counts[:n]
+            self.common = bool(2 * np.minimum(counts, FEW).sum() >= counts.sum())
+        self._followed += 1
         few = np.flatnonzero((self._neighbours.counts[:n] < FEW) & offered)[-MOST:].tolist()
         unknown = [row for row in few if row not in self._known or self._known[row][0] * _GROWN < n][:_BATCH]
         if unknown:

@@ -24,6 +24,9 @@ from models.popularity import HALF_LIVES
 CUTOFF: Final = 10
 """Places of a list in which a clicked item is a hit."""
 
+POOLED: Final = 100
+"""Clicks of the other buckets that count beside a bucket's own."""
+
 LEARNED: Final = "learned"
 PRIOR: Final = "prior"
 
@@ -126,7 +129,9 @@ class ExpertChoice:
     """Who serves, by decayed hits.
 
     A challenger takes over when it leads by more than chance explains: by ``caution`` standard errors of the
-    difference, of which each click that only one of the two hit contributes one.
+    difference, of which each click that only one of the two hit contributes one. With its own hits a bucket counts
+    those of the others, as if :data:`POOLED` of their clicks had been looked at: where few users are, a choice need not
+    start from nothing.
 
     Parameters
     ----------
@@ -158,8 +163,11 @@ class ExpertChoice:
         self.clicks = self.clicks * kept + clicks
         self.hits = self.hits * kept[:, None] + hits
         every = np.arange(len(BUCKETS))
-        leader = self.hits.argmax(axis=1)
-        lead = self.hits[every, leader] - self.hits[every, self.serving]
+        elsewhere = self.clicks.sum() - self.clicks
+        share = np.minimum(1, POOLED / np.maximum(1, elsewhere))
+        counted = self.hits + (self.hits.sum(axis=0) - self.hits) * share[:, None]
+        leader = counted.argmax(axis=1)
+        lead = counted[every, leader] - counted[every, self.serving]
         self.serving = np.where(lead > self.caution * np.sqrt(np.maximum(lead, 1)), leader, self.serving)
 
     def rates(self) -> NDArray[np.float64]:

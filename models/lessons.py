@@ -29,23 +29,29 @@ class Question(NamedTuple):
     offset: int
 
 
-class Teacher:
-    """Looks at a share of the clicks.
+def _scattered(partition: int, offset: int) -> int:
+    """A number below 2⁶⁴ that says nothing about its neighbours'."""
+    return ((offset * _GOLDEN) ^ (partition * _GOLDEN >> 7)) % 2**64
 
-    Which ones depends on partition and offset alone, so a click that is read again is looked at again or is not, as
-    the first time.
+
+class Teacher:
+    """Looks at a share of the clicks, and at all of them while the weights are young.
+
+    Which ones depends on partition and offset alone but for that, so a click that is read again is looked at again or
+    is not, as the first time.
 
     Parameters
     ----------
     recommender
         Finds the candidates; its prior weights are an expert.
     config
-        The share.
+        The share, and how long the weights are young.
     """
 
     def __init__(self, recommender: Recommender, config: LearningConfig) -> None:
         self._recommender = recommender
         self._most = int(config.sample * 2**64)
+        self._young = config.young if config.sample else 0
         self.rankings = Rankings(as_weights(recommender.config.weights))
 
     def question(self, profile: Profile, row: int, partition: int, offset: int, now_ms: int) -> Question | None:
@@ -53,9 +59,9 @@ class Teacher:
 
         None also where the item could not have been in the user's list.
         """
-        if ((offset * _GOLDEN) ^ (partition * _GOLDEN >> 7)) % 2**64 >= self._most:
-            return None
         recommender = self._recommender
+        if recommender.weights_version >= self._young and _scattered(partition, offset) >= self._most:
+            return None
         if not recommender.items.encoded[row] or not recommender.filters.may_repeat(profile, row, now_ms):
             return None
         before = Profile(

@@ -75,7 +75,8 @@ class RankingConfig:
     new_candidates: int = 20
     """New items that are looked at: by co, and by text."""
     new_items: int = 1
-    """Places of a list that are kept for new items, the last ones; the other places go by score alone."""
+    """Places of a list that are kept for new items, the last ones, unless most clicks are on such; the other places go
+    by score alone."""
     new_within: float = 2.0
     """How far below the item that it displaces the score of a new one may be."""
     diversity: float = 0.15

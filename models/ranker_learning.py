@@ -45,6 +45,8 @@ class LearningConfig:
 
     sample: float = 0.25
     """Share of the clicks that are learned from, 0 … 1; 0: the weights stay as they are set."""
+    young: int = 10_000
+    """Clicks in the weights below which every click is learned from: a quarter of a young stream says too little."""
     step: float = 0.1
     """AdaGrad's step size; .02 … .15 all serve."""
     half_life: float = 1_000

@@ -264,7 +264,7 @@ class Recommender:
             near = cosines(self.items, np.take_along_axis(rows, best, axis=1)) if strength else None
             order = diversify(np.take_along_axis(free, best, axis=1), near, n, strength)
             chosen = np.take_along_axis(best, order, axis=1)
-            if scored.candidates.cotext is not None:
+            if scored.candidates.cotext is not None and not self.sources.new.common:
                 chosen = self._reserved(scored.candidates.rows, scored.candidates.cotext, free, chosen)
             listed = np.take_along_axis(free, chosen, axis=1)
             self.counts["diversity"] += int((np.isfinite(listed) & (order >= n)).sum())

@@ -77,7 +77,7 @@ def speed(
     while deep.pending:
         deep.follow()
     recommender = Recommender(store, neighbours, ItemIndex(store), None, config, deep)
-    teacher = Teacher(recommender, LearningConfig())
+    teacher = Teacher(recommender, LearningConfig(young=0))
     listed, taught = [], []
     for turn in range(rounds):
         profiles = [_user(store, draw) for _ in range(users)]

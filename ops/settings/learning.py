@@ -46,6 +46,9 @@ class LearningSettings(BaseSettings):
     ranker_sample: float = Field(
         0.25, ge=0, le=1, description="Share of the clicks that the ranker learns from; 0: none"
     )
+    ranker_young: int = Field(
+        10_000, ge=0, description="Clicks that it has learned from below which it learns from every one"
+    )
     ranker_step: float = Field(0.1, gt=0, le=1, description="How far it moves at a click (AdaGrad's step size)")
     ranker_half_life: PositiveFloat = Field(
         1_000, description="Clicks learned from, by length of history, after which an expert's hit counts half"
@@ -68,6 +71,7 @@ class LearningSettings(BaseSettings):
 
         return LearningConfig(
             sample=self.ranker_sample,
+            young=self.ranker_young,
             step=self.ranker_step,
             half_life=self.ranker_half_life,
             caution=self.ranker_caution,

@@ -31,7 +31,11 @@ class ListSettings(BaseSettings):
     co_candidates: PositiveInt = Field(120, description="Co-clicked items that are looked at")
     layer_candidates: PositiveInt = Field(45, description="Top items of the user's layers that are looked at")
     new_items: int = Field(
-        1, ge=0, le=10, description="Places of a list, the last ones, that are kept for items with fewer than 5 clicks"
+        1,
+        ge=0,
+        le=10,
+        description="Places of a list, the last ones, that are kept for items with fewer than 5 clicks, once most clicks"
+        " are on others",
     )
     new_items_within: float = Field(
         2.0, ge=0, description="How far below the item that it displaces the score of such an item may be"

@@ -45,6 +45,19 @@ def test_what_is_listed_already_takes_no_second_place() -> None:
     assert len(set(ranked.rows)) == len(ranked.rows)
 
 
+def test_no_place_is_kept_while_most_clicks_are_on_new_items() -> None:
+    shop = shop_with(1)
+    counts = shop.neighbours.counts
+    counts[: len(shop.items)] = np.minimum(counts[: len(shop.items)], 2 * FEW)  # half of them when the item was new
+    for _ in range(cotext.RECKONED):
+        shop.recommender.follow()
+    assert "rope-new" not in shop.ids(listed(shop, *(f"rope-{i}" for i in range(6))).rows)
+    counts[0] += FEW
+    for _ in range(cotext.RECKONED):
+        shop.recommender.follow()
+    assert shop.ids(listed(shop).rows)[-1] == "rope-new"
+
+
 def test_no_new_item_comes_from_further_below_than_it_may() -> None:
     shop = shop_with(1, within=0)
     assert shop.ids(listed(shop, *(f"rope-{i}" for i in range(12))).rows)[-1] != "rope-new"

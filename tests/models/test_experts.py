@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.experts import EXPERTS, ExpertChoice, Rankings, hits
+from models.experts import EXPERTS, POOLED, ExpertChoice, Rankings, hits
 from models.features import FEATURES
 from models.histories import BUCKETS
 from models.ranker import DEFAULT_WEIGHTS, as_weights
@@ -73,11 +73,27 @@ def test_a_stream_that_changes_and_changes_back_is_followed(seed: int) -> None:
 def test_buckets_choose_for_themselves_and_the_learned_ranker_serves_first() -> None:
     choice = ExpertChoice(caution=0)
     assert not choice.serving.any()
-    clicks, hit = np.zeros(len(BUCKETS)), np.zeros((len(BUCKETS), len(EXPERTS)))
-    clicks[1], hit[1, 5] = 10, 4
+    clicks, hit = np.full(len(BUCKETS), 10.0), np.zeros((len(BUCKETS), len(EXPERTS)))
+    hit[:, 3], hit[1, 3], hit[1, 5] = 1, 0, 6
     choice.learn(clicks, hit)
-    assert choice.serving.tolist() == [0, 5, 0, 0, 0, 0]
-    assert choice.rates()[1, 5] == pytest.approx(0.4)
+    assert choice.serving.tolist() == [5, 5, 5, 5, 5, 5]  # six hits there count for more than one here
+    assert choice.rates()[1, 5] == pytest.approx(0.6)
+    hit[:, 3], hit[1, 3], hit[1, 5] = 200, 0, 200
+    choice.learn(np.full(len(BUCKETS), 400.0), hit)
+    assert choice.serving.tolist() == [3, 5, 3, 3, 3, 3]
+
+
+def test_a_bucket_without_clicks_follows_the_others_until_its_own_say_more() -> None:
+    choice = ExpertChoice(half_life=1e9)
+    clicks, hit = np.zeros(len(BUCKETS)), np.zeros((len(BUCKETS), len(EXPERTS)))
+    clicks[1], hit[1, 5] = 10_000, 2_000
+    choice.learn(clicks, hit)
+    assert choice.serving.tolist() == [5] * len(BUCKETS)
+    clicks[:], hit[:] = 0, 0
+    clicks[0], hit[0, 4] = 40, POOLED * 0.2 + 2  # the others count as 100 clicks with 20 hits
+    choice.learn(clicks, hit)
+    assert choice.serving[0] == 4
+    assert choice.serving[1] == 5
 
 
 def test_a_cautious_choice_waits_for_more_than_chance() -> None:

@@ -155,7 +155,7 @@ def test_the_sample_is_a_share_and_the_same_each_time(shop: Shop) -> None:
     profile, row = Profile("ann"), shop.items.row("tea-1")
 
     def asked(share: float) -> list[bool]:
-        teacher = Teacher(shop.recommender, LearningConfig(sample=share))
+        teacher = Teacher(shop.recommender, LearningConfig(sample=share, young=0))
         return [teacher.question(profile, row, p, o, NOW) is not None for p in range(6) for o in range(1_000)]
 
     assert asked(0.25) == asked(0.25)
@@ -163,6 +163,19 @@ def test_the_sample_is_a_share_and_the_same_each_time(shop: Shop) -> None:
     assert np.mean(asked(0.25)[:1_000]) == pytest.approx(0.25, abs=0.03)
     assert not any(asked(0))
     assert all(asked(1))
+
+
+def test_while_the_weights_are_young_every_click_is_learned_from(shop: Shop) -> None:
+    profile, row = Profile("ann"), shop.items.row("tea-1")
+
+    def asked(share: float) -> int:
+        teacher = Teacher(shop.recommender, LearningConfig(sample=share, young=50))
+        return sum(teacher.question(profile, row, 0, offset, NOW) is not None for offset in range(1_000))
+
+    shop.recommender.weights_version = 49
+    assert (asked(0.25), asked(0)) == (1_000, 0)
+    shop.recommender.weights_version = 50
+    assert 0 < asked(0.25) < 300
 
 
 def test_whoever_serves_a_reason_adds_up(shop: Shop) -> None:

@@ -25,12 +25,14 @@ def test_who_serves_stands_with_what_it_hit_and_who_comes_next() -> None:
     lesson.clicks[1] = 100
     lesson.hits[1, EXPERTS.index("text")] = 30
     lesson.hits[1, EXPERTS.index("learned")] = 20
+    lesson.clicks[2] = 400
+    lesson.hits[2, EXPERTS.index("co")] = 80
     ranker.learn(lesson)
     lines = shown(ranker)
-    assert "100 clicks" in lines[0]
+    assert "500 clicks" in lines[0]
     (row,) = [line for line in lines if "text" in line]
     assert row.index("text") < row.index("30.0%") < row.index("learned 20.0%")
-    assert sum("no clicks yet" in line for line in lines) == len(BUCKETS) - 1
+    assert sum("no clicks yet" in line for line in lines) == len(BUCKETS) - 2
 
 
 def test_a_bucket_is_named_by_its_lengths() -> None:
