@@ -7,6 +7,7 @@ names, if it does: topics of a prefix of their own are left there.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import sys
 import uuid
@@ -87,6 +88,16 @@ def publisher(broker: Connection, topics: Topics) -> Iterator[Publisher]:
 def metrics() -> Metrics:
     """Metrics on a registry of the test's own."""
     return Metrics(CollectorRegistry())
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A command that a test runs configures logging, to a stream that is closed with the test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 def pytest_sessionfinish() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import logging
 import os
 import signal
 import subprocess
@@ -51,15 +50,11 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
 
 
 @pytest.fixture
-def debug_log() -> Iterator[io.StringIO]:
+def debug_log() -> io.StringIO:
     """All that would be logged at the lowest level there is."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
     stream = io.StringIO()
     configure("debug", "json", stream)
-    yield stream
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    return stream
 
 
 def certificate(kafka: SecuredKafka) -> dict[str, str]:
