@@ -102,7 +102,7 @@ class Bookshop:
         """A process with these roles; it must stop in time."""
         process = Process(Settings(**(self.given | given)), self.connection, roles)
         if encoder is not None:
-            process.__dict__["encoder"] = encoder  # as if this process had loaded it
+            process.assembly.encoder = encoder  # as if this process had loaded it
         try:
             process.start()
             yield process

@@ -58,7 +58,7 @@ def _run(bootstrap: str, given: dict[str, Any], roles: Sequence[str], die: tuple
     process = Process(Settings(**given), Connection(bootstrap=bootstrap), roles)
     signal.signal(signal.SIGTERM, lambda *_: process.stop())
     if (encoder := warm_encoder.loaded(given)) is not None:
-        process.__dict__["encoder"] = encoder  # as if this process had loaded it
+        process.assembly.encoder = encoder  # as if this process had loaded it
     if die is not None:
         die_at(*die)
     try:

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from models.errors import ConfigurationError
 from models.pseudonyms import Pseudonyms
 from models.sequence import SequenceScorer
+from ops import assembly
 from ops import process as process_module
 from ops.process import Process
 from ops.roles import ROLES
@@ -380,8 +381,8 @@ def test_a_setting_of_the_process_is_handed_on(monkeypatch: pytest.MonkeyPatch) 
     noted: dict[str, Any] = {}
     for name in ("EncodeQueue", "Encoder", "ItemIndex", "ItemStore", "KafkaConsumerClient", "Probes", "Publisher",
                  "Recommender", "Updater", "Catalogue", "Loop"):  # fmt: skip
-        monkeypatch.setattr(process_module, name, Stand(name, noted))
-    monkeypatch.setattr(process_module.Encoder, "load", Stand("load", noted), raising=False)
+        monkeypatch.setattr(process_module if name == "Probes" else assembly, name, Stand(name, noted))
+    monkeypatch.setattr(assembly.Encoder, "load", Stand("load", noted), raising=False)
     monkeypatch.setattr("producers.topics.Topics.ensure", Stand("ensure", noted))
     process = Process(Settings(**IN_THE_PROCESS), Connection(bootstrap="k:1"), ["catalogue", "updater"])
     process.start()
@@ -393,9 +394,9 @@ def test_a_setting_of_the_process_is_handed_on(monkeypatch: pytest.MonkeyPatch) 
         )
     ]
     assert {given.get("fetch_wait_s") for _, given in noted["KafkaConsumerClient"]} == {0.75, None}
-    monkeypatch.setattr(process_module, "TableReader", Stand("TableReader", noted))
-    process._tables("layers")({})
-    process._tables("feed", 0.1)({})
+    monkeypatch.setattr(assembly, "TableReader", Stand("TableReader", noted))
+    process.assembly.tables("layers")({})
+    process.assembly.tables("feed", 0.1)({})
     assert [given["fetch_wait_s"] for _, given in noted["TableReader.open"]] == [0.75, 0.1]
     probes = noted["Probes"][0][1]
     assert (probes["host"], probes["port"]) == ("127.0.0.2", 1234)
@@ -423,8 +424,8 @@ def test_without_the_deep_part_nobody_trains_it_and_with_it_lists_are_made_by_it
     noted: dict[str, Any] = {}
     for name in ("EncodeQueue", "Encoder", "ItemIndex", "ItemStore", "KafkaConsumerClient", "Probes", "Publisher",
                  "Recommender", "Updater", "Loop"):  # fmt: skip
-        monkeypatch.setattr(process_module, name, Stand(name, noted))
-    monkeypatch.setattr(process_module.Encoder, "load", Stand("load", noted), raising=False)
+        monkeypatch.setattr(process_module if name == "Probes" else assembly, name, Stand(name, noted))
+    monkeypatch.setattr(assembly.Encoder, "load", Stand("load", noted), raising=False)
     monkeypatch.setattr("producers.topics.Topics.ensure", Stand("ensure", noted))
     started = process(["updater"], encoder_process=False)
     started.start()
