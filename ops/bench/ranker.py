@@ -39,8 +39,8 @@ from ops.measures import standard_error
 from ops.prequential import BLOCK, System, asked, blocks, ordered
 
 WARM_UP: Final = 0.3
-STALE: Final = 16
-"""Blocks of :data:`~ops.prequential.BLOCK` clicks: weights a second old at a thousand clicks a second."""
+STALE: Final = (4, 16)
+"""Blocks of :data:`~ops.prequential.BLOCK` clicks: weights a second old at 256 and at a thousand clicks a second."""
 
 _SEED: Final = 7
 _TRENDING: Final = 30
@@ -249,7 +249,6 @@ def changed(clicks: list[Click]) -> list[Click]:
 def guard_rows(name: str, limit: int | None) -> Iterator[str]:
     """The lines of one data set."""
     now = follow(name, limit=limit)
-    stale = follow(name, limit=limit, weights_age=STALE).part(WARM_UP)
     whole = now.part(WARM_UP)
     served, learned = whole.hits[:, -1], whole.hits[:, 0]
     fixed = 1 + int(whole.hits[:, 1:-1].sum(axis=0).argmax())
@@ -267,10 +266,12 @@ def guard_rows(name: str, limit: int | None) -> Iterator[str]:
         f"{whole.difference(whole.hits[:, best], served)}; the best of each bucket would have hit "
         f"{by_bucket / len(served):.4f}"
     )
-    yield (
-        f"- served with weights {STALE * BLOCK:,} clicks old − fresh ones: "
-        f"{whole.difference(stale.hits[:, -1], served)}"
-    )
+    for age in STALE:
+        stale = follow(name, limit=limit, weights_age=age).part(WARM_UP)
+        yield (
+            f"- served with weights {age * BLOCK:,} clicks old − fresh ones: "
+            f"{whole.difference(stale.hits[:, -1], served)}"
+        )
     yield ""
 
 
@@ -301,8 +302,8 @@ def guard_section(names: Sequence[str] | None = None) -> str:
         "### The guard",
         "",
         f"HR@{CUTOFF} by the scores alone (no diversity), prequential after the first {WARM_UP:.0%}, items new to "
-        "their user; the ranker learns from a quarter of the clicks; ± is the standard error of a paired difference, "
-        "by user.",
+        f"their user; the ranker learns from all of the first {LearningConfig.young:,} clicks, then from a quarter; ± is "
+        "the standard error of a paired difference, by user.",
         "",
     ]
     for name in names:

@@ -10,7 +10,7 @@ from models.histories import BUCKETS
 from models.lessons import Teacher
 from models.profile import Profile
 from models.ranker import DEFAULT_WEIGHTS, RankingConfig, Scored, as_weights, score
-from models.ranker_learning import DELAY, LearningConfig, Lesson, RankerLearner, teach
+from models.ranker_learning import DELAY, SETTLED, LearningConfig, Lesson, RankerLearner, teach
 from tests.small_shop import NOW, Shop
 
 PRIOR = as_weights(DEFAULT_WEIGHTS)
@@ -105,8 +105,8 @@ def test_the_same_lessons_give_the_same_weights() -> None:
 
 def test_a_lesson_that_comes_late_moves_the_weights_less() -> None:
     lesson = teach(*made_up(), PRIOR, Rankings(PRIOR))
-    moved = []
-    for version in (None, 640, 640 - DELAY, 640 - 10 * DELAY, 9_999):
+    moved, half = [], DELAY + 640 // SETTLED
+    for version in (None, 640, 640 - half, 640 - 10 * half, 9_999):
         ranker = RankerLearner(PRIOR, EVERY)
         ranker.version = 640
         lesson.version = version
