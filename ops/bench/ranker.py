@@ -302,8 +302,8 @@ def guard_section(names: Sequence[str] | None = None) -> str:
         "### The guard",
         "",
         f"HR@{CUTOFF} by the scores alone (no diversity), prequential after the first {WARM_UP:.0%}, items new to "
-        f"their user; the ranker learns from all of the first {LearningConfig.young:,} clicks, then from a quarter; ± is "
-        "the standard error of a paired difference, by user.",
+        f"their user; the ranker learns from all of the first {LearningConfig.young:,} clicks, then from a quarter; "
+        "± is the standard error of a paired difference, by user.",
         "",
     ]
     for name in names:
