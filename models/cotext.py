@@ -25,7 +25,7 @@ NEAR: Final = 20
 MOST: Final = 512
 """New items that are looked at, those that came last: a catalogue of a million has mostly items that nobody clicks."""
 
-RECKONED: Final = 16  # times that the tables are followed between two reckonings over all items
+RECKONED: Final = 16  # times that the tables are followed between two reckonings over all items, once few are new
 _BATCH: Final = 64  # whose nearest are looked up between two batches of lists
 _GROWN: Final = 1.2  # times the items there were: those that are near now are others
 
@@ -65,7 +65,7 @@ class NewItems:
     def follow(self, offered: NDArray[np.bool_]) -> None:
         """Follow clicks and catalogue: items on offer, bool [n]. Cheap while the same items are new."""
         n = len(offered)
-        if self._followed % RECKONED == 0:
+        if self.common or self._followed % RECKONED == 0:  # at a start the first counts are yet to come
             counts = self._neighbours.counts[:n]
             self.common = bool(2 * np.minimum(counts, FEW).sum() >= counts.sum())
         self._followed += 1

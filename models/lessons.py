@@ -8,7 +8,6 @@ from typing import Final, NamedTuple
 from models.experts import Rankings
 from models.neighbours import WINDOW
 from models.profile import Profile
-from models.ranker import as_weights
 from models.ranker_learning import LearningConfig, Lesson, teach
 from models.recommender import Recommender
 
@@ -52,7 +51,7 @@ class Teacher:
         self._recommender = recommender
         self._most = int(config.sample * 2**64)
         self._young = config.young if config.sample else 0
-        self.rankings = Rankings(as_weights(recommender.config.weights))
+        self.rankings = Rankings(recommender.config.prior)
 
     def question(self, profile: Profile, row: int, partition: int, offset: int, now_ms: int) -> Question | None:
         """The question that a click poses, to be asked for before it is applied; None for most clicks.

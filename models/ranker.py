@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.candidates import Candidates
-from models.features import FEATURES
+from models.features import FEATURES, part_of
 from models.histories import BUCKETS
 
 DEFAULT_WEIGHTS: Final[dict[str, tuple[float, ...]]] = {
@@ -44,8 +44,12 @@ DEFAULT_WEIGHTS: Final[dict[str, tuple[float, ...]]] = {
 """Feature → weight for each of :data:`~models.histories.BUCKETS`; a feature that is not named weighs nothing.
 
 Fitted on the first fifth of three data sets: ``python -m ops.tune movielens-100k movielens-100k-new
-../shared/data/online-retail:250000``.
+../shared/data/online-retail:250000``. Those of the parts in :data:`OFF` count for who turns them on.
 """
+
+OFF: Final = frozenset({"layer"})
+"""Parts (of :data:`~models.features.PARTS`) that weigh nothing unless asked for: the gate of ``ops/bench/QUALITY.md``
+has their figures."""
 
 
 def as_weights(named: Mapping[str, tuple[float, ...]]) -> NDArray[np.float32]:
@@ -91,8 +95,15 @@ class RankingConfig:
     """Safety labels that are never offered."""
     weights: Mapping[str, tuple[float, ...]] = field(default_factory=lambda: DEFAULT_WEIGHTS)
     """Weights of the features by bucket of history length: see :data:`DEFAULT_WEIGHTS`."""
+    without: frozenset[str] = OFF
+    """Parts whose weights are 0 whatever ``weights`` says. As experts, candidates and names they stay."""
     arms: Mapping[str, float] = field(default_factory=dict)
     """Hold-out → share of the users: see :class:`~models.arms.Arms`."""
+
+    @property
+    def prior(self) -> NDArray[np.float32]:
+        """float32 [buckets, features]: what lists are made with until something has been learned."""
+        return as_weights({name: row for name, row in self.weights.items() if part_of(name) not in self.without})
 
 
 @dataclass(slots=True, frozen=True)

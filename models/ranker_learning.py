@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from models.experts import EXPERTS, ExpertChoice, Rankings, hits
 from models.features import FEATURES, part_of
 from models.histories import BUCKETS
-from models.ranker import Scored
+from models.ranker import OFF, Scored
 
 DELAY: Final = 8
 """Clicks learned from, between a lesson's weights and the present ones, at which it moves them half as far at first."""
@@ -56,8 +56,9 @@ class LearningConfig:
     """Clicks of a bucket that were looked at after which an expert's hit counts half."""
     caution: float = 1.0
     """Standard errors by which an expert must lead to take over."""
-    without: frozenset[str] = frozenset()
-    """Parts of a reason (:data:`~models.features.PARTS`) that are not learned: what they weigh at first is all."""
+    without: frozenset[str] = OFF
+    """Parts of a reason (:data:`~models.features.PARTS`) that weigh nothing and learn nothing, whatever they learned
+    before."""
 
 
 @dataclass(slots=True)
@@ -161,12 +162,12 @@ class RankerLearner:
         self.own_squares = np.zeros((len(BUCKETS), len(FEATURES)))
         self.choice = ExpertChoice(config.half_life, config.caution)
         self.version = 0
-        self._steps = config.step * np.array([part_of(feature) not in config.without for feature in FEATURES])
+        self._on = np.array([part_of(feature) not in config.without for feature in FEATURES])
 
     def learn(self, lesson: Lesson) -> None:
         """Take one step along a batch's gradients, a shorter one if they come late, and count the experts' hits."""
         delay = 0 if lesson.version is None else max(0, self.version - lesson.version)
-        steps = self._steps / (1 + delay / (DELAY + self.version / SETTLED))
+        steps = self.config.step * self._on / (1 + delay / (DELAY + self.version / SETTLED))
         self.shared_squares += lesson.squares.sum(axis=0)
         self.own_squares += lesson.squares
         self.shared += steps * lesson.gradients.sum(axis=0) / np.sqrt(self.shared_squares + _TINY)
@@ -176,7 +177,7 @@ class RankerLearner:
 
     def learned(self) -> NDArray[np.float32]:
         """The learned weights, float32 [buckets, features], whoever serves."""
-        return (self.shared + self.own).astype(np.float32)
+        return np.where(self._on, self.shared + self.own, 0).astype(np.float32)
 
     def serving(self) -> NDArray[np.float32]:
         """The weights of who serves, float32 [buckets, features]."""

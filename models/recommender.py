@@ -27,7 +27,7 @@ from models.policy import Policy
 from models.popularity import HALF_LIVES
 from models.profile import Profile
 from models.promotion import Promotion
-from models.ranker import RankingConfig, Scored, as_weights, score
+from models.ranker import RankingConfig, Scored, score
 from models.reasons import SHOWN, Clicks, because, name, sentence
 from models.records import RankedItem, Reason
 from models.shown import Shown
@@ -117,7 +117,7 @@ class Recommender:
         self.layers = layers
         self.sequence = sequence
         self.config = config = config or RankingConfig()
-        self.weights = self.learned = as_weights(config.weights)
+        self.weights = self.learned = config.prior
         self.weights_version = 0
         self.arms = Arms(config.arms)
         self._rankings = Rankings(self.weights)

@@ -35,7 +35,6 @@ from models.kernels import faster_precision
 from models.layer_view import LayerView
 from models.layers import LayerLearner
 from models.neighbours import Neighbours
-from models.ranker import as_weights
 from models.ranker_learning import RankerLearner
 from models.recommender import Recommender
 from models.sequence import SequenceScorer
@@ -222,7 +221,7 @@ class Assembly:
     def _ranker(self) -> Loop:
         consumer = self._assigned_to("ranker", self.settings.topics.ranker_updates)
         stage = RankerRole(
-            RankerLearner(as_weights(self.settings.ranking.weights), self.settings.ranker_learning),
+            RankerLearner(self.settings.ranking.prior, self.settings.ranker_learning),
             self.tables("ranker"),
             self.settings.topics,
             self._diversion("ranker"),

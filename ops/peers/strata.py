@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from models.errors import ConfigurationError
 from models.events import Click
-from models.features import PARTS, part_of
+from models.features import PARTS
 from models.histories import Histories
 from models.items import ItemStore
 from models.linear import L2
 from models.neighbours import WINDOW
 from models.profile import Profile
-from models.ranker import DEFAULT_WEIGHTS, RankingConfig
+from models.ranker import OFF, RankingConfig
 from models.ranker_learning import LearningConfig
 from models.sequence_learning import SequenceLearning
 from ops.peers.protocol import Clicks, Questions, top, within
@@ -53,16 +53,16 @@ class Strata:
         diversity: float = 0.15,
         step: float = LearningConfig.step,
         sample: float = LearningConfig.sample,
-        without: Collection[str] = (),
+        without: Collection[str] = OFF,
         new_items: int = 1,
         l2: float = L2,
     ) -> None:
         unknown = set(without) - set(PARTS)
         if unknown:
             raise ConfigurationError(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-        weights = {name: values for name, values in DEFAULT_WEIGHTS.items() if part_of(name) not in without}
-        learning = LearningConfig(step=step, sample=sample, without=frozenset(without))
-        config = RankingConfig(mix=0.0, diversity=diversity, weights=weights, new_items=new_items)
+        off = frozenset(without)
+        learning = LearningConfig(step=step, sample=sample, without=off)
+        config = RankingConfig(mix=0.0, diversity=diversity, without=off, new_items=new_items)
         deep = None if "sequence" in without else SequenceLearning()
         l2 = 0.0 if "linear" in without else l2
         self.system = System(items, config, learning=learning, sequence=deep, l2=l2)

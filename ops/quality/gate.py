@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from ops.quality.methods import PARTS, SCORERS, STRATA
+from models.ranker import OFF
+from ops.quality.methods import PARTS, SCORERS, STRATA, toggled
 from ops.quality.study import Study
 
 GATED: Final = ("all", "new items", "new users")
@@ -89,7 +90,9 @@ class Verdict:
 
 def evidence(study: Study, component: str) -> Evidence | None:
     """From one data set; None while something is missing."""
-    whole, without = study.outcome(STRATA), study.outcome(f"Strata without {component}")
+    whole, without = study.outcome(STRATA), study.outcome(toggled(component))
+    if component in OFF:
+        whole, without = without, whole
     alone = dict(study.outcomes((*SCORERS, "popularity")))
     if whole is None or without is None or len(alone) <= len(SCORERS):
         return None

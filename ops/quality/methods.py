@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from models.errors import ConfigurationError
+from models.ranker import OFF
 from ops.peers.protocol import Peer
 from ops.quality.sources import Source
 
@@ -112,18 +113,21 @@ SCORERS: Final[dict[str, Method]] = {
 }
 """Each of Strata's scorers by itself."""
 
-PARTS: Final[dict[str, Params]] = {
-    "text": (("without", ("text",)),),
-    "layer": (("without", ("layer",)),),
-    "sequence": (("without", ("sequence",)),),
-    "linear": (("without", ("linear",)),),
-    "learning": (("sample", 0.0),),
-}
-"""Components behind the gate, and what takes each away."""
+PARTS: Final = ("text", "layer", "sequence", "linear", "learning")
+"""Components behind the gate."""
 
-WITHOUT: Final[dict[str, Method]] = {
-    f"Strata without {part}": Method("ops.peers.strata", "Strata", vectors=True, fixed=fixed)
-    for part, fixed in PARTS.items()
+
+def toggled(part: str) -> str:
+    """The name of Strata without a component, or with one that is off by default."""
+    return f"{STRATA} {'with' if part in OFF else 'without'} {part}"
+
+
+def _toggling(part: str) -> Params:
+    return (("sample", 0.0),) if part == "learning" else (("without", tuple(sorted(OFF ^ {part}))),)
+
+
+TOGGLED: Final[dict[str, Method]] = {
+    toggled(part): Method("ops.peers.strata", "Strata", vectors=True, fixed=_toggling(part)) for part in PARTS
 }
 
 PLACES: Final[dict[str, Method]] = {
@@ -132,7 +136,7 @@ PLACES: Final[dict[str, Method]] = {
 }
 """What places kept for new items gain them, and what they cost the rest."""
 
-METHODS: Final[dict[str, Method]] = {STRATA: _STRATA, **PEERS, **SCORERS, **WITHOUT, **PLACES}
+METHODS: Final[dict[str, Method]] = {STRATA: _STRATA, **PEERS, **SCORERS, **TOGGLED, **PLACES}
 
 
 def method(name: str) -> Method:

@@ -8,7 +8,7 @@ from typing import Final
 
 from ops.quality.cells import Cell
 from ops.quality.drift import SHIFTS
-from ops.quality.methods import HOURLY, METHODS, PEERS, PLACES, SCORERS, STRATA, WITHOUT, Params
+from ops.quality.methods import HOURLY, METHODS, PEERS, PLACES, SCORERS, STRATA, TOGGLED, Params
 from ops.quality.outcome import Outcome
 from ops.quality.replay import Protocol
 from ops.quality.sources import Source
@@ -46,11 +46,11 @@ class Study:
     def chosen(self, name: str) -> Params | None:
         """The settings with the best HR@10 on the tuning slice, the earlier of equals; None while a trial is missing.
 
-        What is left out of Strata, is kept in it, or ranks alone goes with Strata's own settings.
+        What is left out of Strata, put into it, kept in it, or ranks alone goes with Strata's own settings.
         """
         if name in SCORERS:
             return ()
-        if name in WITHOUT or name in PLACES:
+        if name in TOGGLED or name in PLACES:
             name = STRATA
         best: tuple[float, Params] | None = None
         for params in METHODS[name].trials():
@@ -84,7 +84,7 @@ class Study:
     def reporting(self) -> list[Cell]:
         """What the first table needs, the cheap ones first."""
         places = () if self.source.new else PLACES
-        return self._cells((STRATA, *SCORERS, *WITHOUT, *places, *PEERS), (REPORTING,))
+        return self._cells((STRATA, *SCORERS, *TOGGLED, *places, *PEERS), (REPORTING,))
 
     def variants(self) -> list[Cell]:
         """Ties kept, repeats allowed; not for streams that are derived from another."""

@@ -153,6 +153,7 @@ class Settings(  # the last of the bases has the first fields
             diversity=self.diversity,
             repeat_after_s=self.repeat_after,
             arms=self.arms,
+            without=self.ranker_without,
             blocked_categories=self.blocked_categories,
             blocked_labels=self.blocked_labels,
         )

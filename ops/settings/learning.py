@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from pydantic_settings import BaseSettings
+
+from models.features import PARTS
+from ops.settings.words import Names, split
 
 if TYPE_CHECKING:
     from consumers.layers import LayersConfig
@@ -58,11 +61,29 @@ class LearningSettings(BaseSettings):
     )
     ranker_publish_s: PositiveFloat = Field(1.0, description="Least time between two publications of the weights, s")
 
+    ranker_without: Names = Field(
+        frozenset({"layer"}),
+        description="Parts of a score that weigh nothing and learn nothing, with commas between (co, text, layer,"
+        " sequence, linear, popularity, new); empty: none",
+    )
+
     sequence: bool = Field(
         True, description="The deep part: self-attention over a user's last clicks, trained by the role sequence"
     )
     sequence_share: float = Field(0.25, gt=0, le=1, description="Share of one core that its training takes, at most")
     sequence_publish_s: PositiveFloat = Field(10.0, description="Least time between two snapshots of it, s")
+
+    @field_validator("ranker_without", mode="before")
+    @classmethod
+    def _parts(cls, value: object) -> object:
+        return split(value)
+
+    @field_validator("ranker_without")
+    @classmethod
+    def _known_parts(cls, value: frozenset[str]) -> frozenset[str]:
+        if unknown := value - set(PARTS):
+            raise ValueError(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+        return value
 
     @property
     def ranker_learning(self) -> LearningConfig:
@@ -75,6 +96,7 @@ class LearningSettings(BaseSettings):
             step=self.ranker_step,
             half_life=self.ranker_half_life,
             caution=self.ranker_caution,
+            without=self.ranker_without,
         )
 
     @property

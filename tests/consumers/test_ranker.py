@@ -13,7 +13,7 @@ from consumers.diversion import Diversion
 from consumers.metrics import Metrics
 from consumers.ranker import RankerRole
 from models.histories import BUCKETS
-from models.ranker import DEFAULT_WEIGHTS, as_weights
+from models.ranker import RankingConfig
 from models.ranker_learning import LearningConfig, Lesson, RankerLearner
 from models.ranker_records import LAYOUT, RankerUpdate, RankerWeights, read_weights, update_of
 from models.records import decode, encode
@@ -41,7 +41,7 @@ class Life:
 
     def __init__(self, topics: Topic, names: Topics, diversion: Diversion, metrics: Metrics) -> None:
         self.topics, self.names, self.metrics = topics, names, metrics
-        ranker = RankerLearner(as_weights(DEFAULT_WEIGHTS), LearningConfig())
+        ranker = RankerLearner(RankingConfig().prior, LearningConfig())
         self.role = RankerRole(ranker, topics.open, names, diversion, metrics, wall=lambda: 1.0)
         self.now = 0.0
         self.next = self.role.assigned([(names.ranker_updates, 0)]).get((names.ranker_updates, 0), 0)
@@ -152,12 +152,12 @@ def test_a_broken_lesson_is_a_dead_letter_and_moves_nothing(start, names: Topics
     life.read()
     record = life.weights()
     assert record.version == 0
-    assert (read_weights(record)[0] == as_weights(DEFAULT_WEIGHTS)).all()
+    assert (read_weights(record)[0] == RankingConfig().prior).all()
     assert len(topics.records(names.dead_letters)) == 2
 
 
 def test_weights_are_read_by_name() -> None:
-    ranker = RankerLearner(as_weights(DEFAULT_WEIGHTS))
+    ranker = RankerLearner(RankingConfig().prior)
     from models.ranker_records import weights_of
 
     record = weights_of(ranker, 0)
@@ -168,4 +168,4 @@ def test_weights_are_read_by_name() -> None:
     other = RankerWeights(
         **(fields | {"features": (*record.features[::-1], "of the future"), "weights": extra, "learned": extra})
     )
-    assert (read_weights(other)[0] == as_weights(DEFAULT_WEIGHTS)).all()
+    assert (read_weights(other)[0] == RankingConfig().prior).all()

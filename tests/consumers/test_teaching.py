@@ -14,7 +14,7 @@ from consumers.updater_config import UpdaterConfig
 from models.histories import BUCKETS
 from models.pace import Pace
 from models.profile import ProfileLimits
-from models.ranker import DEFAULT_WEIGHTS, as_weights
+from models.ranker import RankingConfig
 from models.ranker_learning import LearningConfig, RankerLearner
 from models.ranker_records import RankerUpdate, lesson_of, weights_of
 from models.records import decode, encode
@@ -95,7 +95,7 @@ def test_weights_are_followed_and_a_list_says_which_made_it(every: Bench) -> Non
     every.submit(every.click("ann", "i0"))
     (before,) = every.lists(listed(every))
     assert before.weights_version == 0
-    ranker = RankerLearner(as_weights(DEFAULT_WEIGHTS))
+    ranker = RankerLearner(RankingConfig().prior)
     ranker.version = 77
     ranker.choice.serving[:] = 6  # text alone
     every.topics.append(every.names.ranker, WEIGHTS, encode(weights_of(ranker, 0)))

@@ -6,9 +6,9 @@ import pytest
 from models.experts import EXPERTS, POOLED, ExpertChoice, Rankings, hits
 from models.features import FEATURES
 from models.histories import BUCKETS
-from models.ranker import DEFAULT_WEIGHTS, as_weights
+from models.ranker import RankingConfig
 
-PRIOR = as_weights(DEFAULT_WEIGHTS)
+PRIOR = RankingConfig().prior
 
 
 def test_an_expert_is_counted_by_the_ranking_that_it_would_serve() -> None:

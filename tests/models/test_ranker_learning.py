@@ -9,11 +9,11 @@ from models.features import FEATURES, part_of
 from models.histories import BUCKETS
 from models.lessons import Teacher
 from models.profile import Profile
-from models.ranker import DEFAULT_WEIGHTS, RankingConfig, Scored, as_weights, score
+from models.ranker import RankingConfig, Scored, score
 from models.ranker_learning import DELAY, SETTLED, LearningConfig, Lesson, RankerLearner, teach
 from tests.small_shop import NOW, Shop
 
-PRIOR = as_weights(DEFAULT_WEIGHTS)
+PRIOR = RankingConfig().prior
 EVERY = LearningConfig(sample=1)
 
 
@@ -63,12 +63,24 @@ def test_what_is_clicked_comes_to_stand_in_front() -> None:
     assert learned.argmax() == FEATURES.index("text.ratio")
 
 
-def test_a_part_that_is_left_out_is_not_learned_either() -> None:
+def test_a_part_that_is_turned_off_weighs_nothing_and_learns_nothing() -> None:
     ranker = RankerLearner(PRIOR, LearningConfig(sample=1, without=frozenset({"text"})))
     ranker.learn(teach(*made_up(), ranker.learned(), ranker.rankings))
-    moved = (ranker.learned() != PRIOR).any(axis=0)
-    assert [part_of(name) for name, other in zip(FEATURES, moved, strict=True) if not other] == ["text"] * 4
-    assert moved.any()
+    text = np.array([part_of(name) == "text" for name in FEATURES])
+    assert (ranker.learned()[:, text] == 0).all()
+    assert (ranker.shared[text] == 0).all()
+    assert (ranker.learned()[:, ~text] != PRIOR[:, ~text]).any(axis=0).all()
+
+
+def test_the_layers_weigh_nothing_until_they_are_asked_for() -> None:
+    layer = np.array([part_of(name) == "layer" for name in FEATURES])
+    off, on = RankingConfig(), RankingConfig(without=frozenset())
+    assert (off.prior[:, layer] == 0).all()
+    assert (on.prior[:, layer] > 0).any()
+    assert (off.prior[:, ~layer] == on.prior[:, ~layer]).all()
+    ranker = RankerLearner(off.prior, EVERY)
+    ranker.learn(teach(*made_up(), ranker.learned(), ranker.rankings))
+    assert (ranker.learned()[:, layer] == 0).all()
 
 
 def test_lessons_are_sums_whatever_the_batches() -> None:

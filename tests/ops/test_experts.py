@@ -6,7 +6,7 @@ from rich.console import Console
 
 from models.experts import EXPERTS
 from models.histories import BUCKETS
-from models.ranker import DEFAULT_WEIGHTS, as_weights
+from models.ranker import RankingConfig
 from models.ranker_learning import LearningConfig, Lesson, RankerLearner
 from models.ranker_records import weights_of
 from ops.experts import span, table
@@ -20,7 +20,7 @@ def shown(ranker: RankerLearner) -> list[str]:
 
 
 def test_who_serves_stands_with_what_it_hit_and_who_comes_next() -> None:
-    ranker = RankerLearner(as_weights(DEFAULT_WEIGHTS), LearningConfig(caution=0))
+    ranker = RankerLearner(RankingConfig().prior, LearningConfig(caution=0))
     lesson = Lesson.empty()
     lesson.clicks[1] = 100
     lesson.hits[1, EXPERTS.index("text")] = 30

@@ -12,17 +12,19 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from models.features import part_of
-from models.ranker import DEFAULT_WEIGHTS
+from models.features import FEATURES, part_of
+from models.ranker import OFF, RankingConfig
 from models.ranker_learning import LearningConfig
 from ops.bench import quality
-from ops.quality import plots, quick, tables
+from ops.quality import gate, plots, quick, tables
 from ops.quality.drift import SHIFTS, Adaptation, items_exchanged, users_pass_by
 from ops.quality.gate import Evidence, Gain, Verdict
 from ops.quality.methods import PARTS, PEERS, SCORERS, STRATA
 from ops.quality.outcome import Asked, Outcome
-from ops.quality.replay import Replayed
+from ops.quality.replay import Protocol, Replayed
+from ops.quality.sources import Source
 from ops.quality.stream import Stream
+from ops.quality.study import REPORTING, Study
 from ops.quality.targets import ratio
 from producers.dataset import write
 
@@ -127,8 +129,9 @@ def test_the_defaults_are_what_the_gate_says(part: str) -> None:
     if part not in result["gate"]:
         pytest.skip(f"{part} has not been measured yet")
     verdict = result["gate"][part]["verdict"]
-    weights = [max(values) for name, values in DEFAULT_WEIGHTS.items() if part_of(name) == part]
-    on = LearningConfig().sample > 0 if part == "learning" else max(weights, default=0) > 0
+    weights = RankingConfig().prior[:, [part_of(name) == part for name in FEATURES]]
+    on = LearningConfig().sample > 0 if part == "learning" else bool((weights > 0).any())
+    assert on == (part not in OFF)
     assert on or verdict == "off", f"{part} earns its weight, and has none"
     if result["complete"]:
         assert on == (verdict == "on")
@@ -162,6 +165,25 @@ def outcome(hits: np.ndarray, at: np.ndarray | None = None) -> Outcome:
     lists = np.where(hits[:, None] > 0, 0, np.full((n, 10), -1)).astype(np.int32)
     asked = Asked(np.arange(n), np.zeros(n, np.int64), np.arange(n), {"all": np.ones(n, np.bool_)}, 5)
     return Outcome(asked, Replayed(np.arange(n) if at is None else at, lists, 0.0, 0.0, n))
+
+
+def test_what_is_off_is_measured_by_turning_it_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {STRATA: 0.2, "Strata with layer": 0.21, "Strata without text": 0.17}
+
+    def made(study: Study, name: str, protocol: Protocol = REPORTING) -> Outcome:
+        draw = np.random.default_rng(1).random(
+            5_000
+        )  # the same for all: hits of a lower rate are among those of a higher
+        return outcome((draw < rates.get(name, 0.1)).astype(float))
+
+    monkeypatch.setattr(Study, "outcome", made)
+    monkeypatch.setattr(gate, "GATED", ("all",))
+    study = Study(Source("toy", ""))
+    for part, gain, over in (("layer", 0.01, 0.11), ("text", 0.03, 0.1)):
+        found = gate.evidence(study, part)
+        assert found is not None
+        assert found.gains[0].gain == pytest.approx(gain, abs=0.005)
+        assert found.blend.gain == pytest.approx(over, abs=0.01)
 
 
 def test_adaptation_compares_the_first_5000_clicks_with_the_level_after_them() -> None:

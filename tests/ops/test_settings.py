@@ -268,6 +268,11 @@ REACHES: dict[str, Reach] = {
     "sequence_share": ({"sequence_share": 0.5}, lambda s: s.sequence_config.share, 0.5),
     "sequence_publish_s": ({"sequence_publish_s": 3}, lambda s: s.sequence_config.publish_s, 3),
     "teach_clicks_per_minute": ({"teach_clicks_per_minute": 3}, lambda s: s.updater.profile.pace.per_minute, 3),
+    "ranker_without": (
+        {"ranker_without": "text, co"},
+        lambda s: s.ranking.without & s.updater.learning.without,
+        frozenset({"text", "co"}),
+    ),
     "ranker_young": ({"ranker_young": 500}, lambda s: s.updater.learning.young, 500),
     "ranker_sample": ({"ranker_sample": 0.5}, lambda s: s.updater.learning.sample, 0.5),
     "ranker_step": ({"ranker_step": 0.5}, lambda s: s.ranker_learning.step, 0.5),
