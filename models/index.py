@@ -16,15 +16,16 @@ from models.items import ItemStore
 from models.kernels import Precision
 from models.product import HalfProduct
 
-_HASHTABLE: Final[Any] = faiss.DirectMap.Hashtable  # type: ignore[attr-defined]
 _DRIFT: Final = 0.03  # how far the mean may move from the built index's, as a length, before it is built anew
+_WIDER: Final = 2  # so many times what is asked for is scored again exactly: one bit a dimension orders roughly
 
 
 class ItemIndex:
     """The items on offer by their centred vectors.
 
     FAISS holds the vectors as they stood when the index was built, and the found ones are scored again with the present
-    ones, so a moving mean costs nothing until it has moved far.
+    ones, so a moving mean costs nothing until it has moved far. A replaced or withdrawn vector leaves a hole; when half
+    of them are holes, the index is built anew.
 
     Parameters
     ----------
@@ -33,8 +34,8 @@ class ItemIndex:
     exact_below
         Items up to which the search is exact (one matrix product).
     kind
-        What stands in above: ``ivf`` (inverted lists, cheap updates) or ``hnsw`` (a graph: quicker at high recall,
-        slower to update; a replaced or withdrawn vector leaves a hole that the next build closes).
+        What stands in above: ``ivf`` (inverted lists of vectors at one bit a dimension, by RaBitQ: little memory, cheap
+        updates) or ``hnsw`` (a graph over copies of the vectors: slower to build and to update).
     precision
         Of the exact search's product; bf16 only where the processor has instructions for it.
     probes
@@ -60,8 +61,8 @@ class ItemIndex:
         self._index: Any = None  # faiss is treated as untyped: its wrappers add attributes at run time
         self._mean: NDArray[np.float32] = items.mean
         self._built_for = 0
-        self._held: dict[int, int] = {}  # row → label in the graph (ivf: the row itself)
-        self._rows: list[int] = []  # hnsw: label → row, -1 for a hole
+        self._held: dict[int, int] = {}  # row → label
+        self._rows = np.empty(0, np.int64)  # label → row, -1 for a hole; the last, label -1, is -1
 
     @property
     def exact(self) -> bool:
@@ -83,8 +84,8 @@ class ItemIndex:
             return
         moved = float(np.linalg.norm(items.mean - self._mean))
         offered = np.flatnonzero(self._offered(np.arange(len(items))))
-        holes = len(self._rows) - len(self._held) if self.kind == "hnsw" else 0
-        if self._index is None or moved > _DRIFT or len(offered) > 2 * self._built_for or 2 * holes > len(self._rows):
+        grown = len(offered) > 2 * self._built_for
+        if self._index is None or moved > _DRIFT or grown or 2 * len(self._held) < len(self._rows) - 1:
             self._build(offered)
         elif items.changed:
             self._update(np.fromiter(sorted(items.changed), np.int64))
@@ -132,10 +133,8 @@ class ItemIndex:
         if self.exact:
             rows = np.broadcast_to(np.arange(n), (len(vectors), n))
             cosines = np.where(self._offered(np.arange(n)), self.scores(vectors), -np.inf).astype(np.float32)
-        else:
-            rows = self.near(vectors, 16 + 2 * k)  # more than asked for: the present mean may order them otherwise
-            known = np.maximum(rows, 0)
-            cosines = np.where((rows >= 0) & self._offered(known), self.cosines(vectors, known), -np.inf)
+        else:  # unlike a list's candidates, these are the answer
+            cosines, rows = self._found(vectors, 32 + 2 * _WIDER * k)
         best = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
         cosines = np.take_along_axis(cosines, best, axis=1)
         rows = np.where(np.isfinite(cosines), np.take_along_axis(rows, best, axis=1), -1)
@@ -155,19 +154,29 @@ class ItemIndex:
         return offered
 
     def near(self, vectors: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-        """About ``k`` of the nearest items as the approximate index has them, int64 [b, k], -1 where there are fewer.
+        """About the ``k`` nearest items on offer, in no order, int64 [b, k], -1 where there are fewer.
 
-        The order is that of the vectors and the mean at the time of the build; some may be withdrawn by now.
+        Of what the approximate index finds; not for exact searches.
+        """
+        cosines, rows = self._found(vectors, _WIDER * k)
+        best = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
+        return np.take_along_axis(np.where(np.isfinite(cosines), rows, -1), best, axis=1)
+
+    def _found(self, vectors: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """What the approximate index finds in ``k`` places, and the present cosines: float32, int64 [b, ≤ k].
+
+        -inf where there is nothing, or what is no longer on offer.
         """
         index = self._index
         if self.kind == "ivf":
             index.nprobe = self.probes
-            rows: NDArray[np.int64] = index.search(vectors, k)[1]
-            return rows
-        k = k * max(1, len(self._rows)) // max(1, len(self._held))  # holes are found, too
-        index.hnsw.efSearch = max(self.probes, k)
-        found: NDArray[np.int64] = np.array([*self._rows, -1])[index.search(vectors, k)[1]]
-        return found
+        k = k * len(self._rows) // max(1, len(self._held))  # holes are found, too
+        if self.kind == "hnsw":
+            index.hnsw.efSearch = max(self.probes, k)
+        rows = self._rows[index.search(vectors, k)[1]]
+        known = np.maximum(rows, 0)
+        taken = (rows >= 0) & self._offered(known)
+        return np.where(taken, self.cosines(vectors, known), np.float32(-np.inf)), rows
 
     def _build(self, rows: NDArray[np.int64]) -> None:
         items = self.items
@@ -176,43 +185,29 @@ class ItemIndex:
         index: Any
         if self.kind == "ivf":
             lists = max(1, int(2 * len(rows) ** 0.5))
-            index = faiss.IndexIVFFlat(faiss.IndexFlatIP(d), d, lists, faiss.METRIC_INNER_PRODUCT)
+            index = faiss.IndexIVFRaBitQFastScan(faiss.IndexFlatIP(d), d, lists, faiss.METRIC_INNER_PRODUCT)
             index.cp.min_points_per_centroid = 1
             index.cp.niter = 6
-            index.set_direct_map_type(_HASHTABLE)
             index.train(vectors[:: max(1, len(rows) // (24 * lists))])
-            index.add_with_ids(vectors, rows)
-            self._held = {row: row for row in rows.tolist()}
         else:
             index = faiss.IndexHNSWFlat(d, 32, faiss.METRIC_INNER_PRODUCT)
             index.hnsw.efConstruction = 80
-            index.add(vectors)
-            self._rows = rows.tolist()
-            self._held = {row: label for label, row in enumerate(self._rows)}
+        index.add(vectors)
+        self._rows = np.append(rows, -1)
+        self._held = {row: label for label, row in enumerate(rows.tolist())}
         self._index, self._mean, self._built_for = index, items.mean, len(rows)
         self.builds += 1
 
     def _update(self, rows: NDArray[np.int64]) -> None:
-        index = self._index
-        gone = [row for row in rows.tolist() if row in self._held]
-        if self.kind == "ivf":
-            if gone:
-                index.remove_ids(np.array(gone, np.int64))
-        else:
-            for row in gone:
-                self._rows[self._held[row]] = -1
-        for row in gone:
-            del self._held[row]
+        for row in rows.tolist():
+            if (label := self._held.pop(row, None)) is not None:
+                self._rows[label] = -1
         fresh = rows[self._offered(rows)]
         if not len(fresh):
             return
         # the quantiser was trained around the old mean; vectors are centred as it knows them
         old = self.items.vectors[fresh] - self._mean
-        vectors = old / np.maximum(np.linalg.norm(old, axis=1, keepdims=True), 1e-6)
-        if self.kind == "ivf":
-            index.add_with_ids(vectors, fresh)
-            self._held.update((row, row) for row in fresh.tolist())
-        else:
-            self._held.update((row, len(self._rows) + i) for i, row in enumerate(fresh.tolist()))
-            self._rows.extend(fresh.tolist())
-            index.add(vectors)
+        self._index.add(old / np.maximum(np.linalg.norm(old, axis=1, keepdims=True), 1e-6))
+        labels = range(len(self._rows) - 1, len(self._rows) - 1 + len(fresh))
+        self._held.update(zip(fresh.tolist(), labels, strict=True))
+        self._rows = np.concatenate([self._rows[:-1], fresh, [-1]])

@@ -35,6 +35,7 @@ class ItemRows:
         self.ids: NDArray[np.int32] = np.zeros((0, width), np.int32)
         self.weights: NDArray[np.float32] = np.zeros((0, width), np.float32)
         self.sizes: NDArray[np.int32] = np.zeros(0, np.int32)
+        self._places: NDArray[np.int8] = np.zeros(0, np.int8)  # all zero between calls: see `between`
 
     def grow(self) -> None:
         """Make room for every row of the catalogue (cheap when there is room)."""
@@ -110,10 +111,13 @@ class ItemRows:
         b, t = targets.shape
         n, window = len(self.items), rows.shape[1]
         # a table item → place among the targets turns b·K·width·t comparisons into b·K·width look-ups
-        places = np.zeros(b * n, np.int8)
+        if len(self._places) < b * n:
+            self._places = np.zeros(b * n, np.int8)
         starts = np.arange(b, dtype=np.int64) * n
-        places[(starts[:, None] + targets).ravel()] = np.tile(np.arange(1, t + 1, dtype=np.int8), b)
-        hits = places[self.ids[rows] + starts[:, None, None]].ravel()
+        wanted = (starts[:, None] + targets).ravel()
+        self._places[wanted] = np.tile(np.arange(1, t + 1, dtype=np.int8), b)
+        hits = self._places[self.ids[rows] + starts[:, None, None]].ravel()
+        self._places[wanted] = 0
         at = np.flatnonzero(hits.view(np.bool_))
         pair, slot = np.divmod(at, self.width)
         gained = self.weights[rows.ravel()[pair], slot] * self.weighed(rows, decay).ravel()[pair]

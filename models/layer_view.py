@@ -32,6 +32,8 @@ class LayerView:
     """What the records of the topic ``layers`` say, ready to be asked.
 
     Works from the root alone: before layers exist, and for a user of whom nothing is known, everything is the root's.
+    Some thousands of items are in any record, whatever the catalogue holds: each of them has a *place*, and what is
+    worked out of the records is by place. Place 0 is that of all others, of whom nobody says anything.
 
     Parameters
     ----------
@@ -52,7 +54,10 @@ class LayerView:
         self._epochs: tuple[int, ...] = ()
         self._ids: list[str] = []
         self._layers: dict[str, _Layer] = {}
-        self._dense: dict[str, NDArray[np.float32]] = {}
+        self._place: NDArray[np.int32] = np.zeros(0, np.int32)
+        self._listed: NDArray[np.int64] = np.array([-1])  # place → row
+        self._shares: dict[str, NDArray[np.float32]] = {}
+        self._counts: NDArray[np.float32] | None = None
         self._tops: dict[tuple[str, int], NDArray[np.int64]] = {}
 
     @property
@@ -89,12 +94,14 @@ class LayerView:
             rows, counts = rows[placed], counts[placed]
         self._layers[info.id] = _Layer(info.epoch, info.label, info.size, rows, counts, info.totals, info.half_lives)
         if info.id == "root":
-            self._dense.clear()
+            self._shares.clear()
             self._tops.clear()
+            self._counts = None
+            self._place_all()
             return
-        stale = [i for i in self._dense if i == info.id or i.startswith(f"{info.id}.")]
-        for layer_id in stale:
-            del self._dense[layer_id]
+        self._extend(rows)
+        for stale in [i for i in self._shares if i == info.id or i.startswith(f"{info.id}.")]:
+            del self._shares[stale]
         for key in [k for k in self._tops if k[0] == info.id or k[0].startswith(f"{info.id}.")]:
             del self._tops[key]
 
@@ -138,15 +145,21 @@ class LayerView:
         Σ over the layers of weight · p, where p of a fine layer = (count + m · p of its coarse layer) / (total + m),
         and that one's of the root in the same way, m = 20.
         """
-        score = np.zeros(len(rows), np.float32)
+        score, places = np.zeros(len(rows), np.float32), self.places(rows)
         for layer, weight in zip(membership.layers[user].tolist(), membership.weights[user].tolist(), strict=True):
             if weight:
-                score += weight * self._shares(self.layer_id(layer))[rows]
+                score += weight * self.shares(layer)[places]
         return score
 
+    def places(self, rows: NDArray[np.integer]) -> NDArray[np.int32]:
+        """The places of items, int32 [...]; 0 for those that are in no record."""
+        self._reach()
+        places: NDArray[np.int32] = self._place[rows]
+        return places
+
     def shares(self, layer: int) -> NDArray[np.float32]:
-        """p of :meth:`scores` for every item in one fine layer (-1: the root), float32 [capacity ≥ items]."""
-        return self._shares(self.layer_id(layer))
+        """p of :meth:`scores` in one fine layer (-1: the root), by place, float32 [places]."""
+        return self._shares_of(self.layer_id(layer))
 
     def top(self, layer: int, n: int) -> NDArray[np.int64]:
         """Top items of one fine layer (-1: the root), int64 rows, at most n."""
@@ -154,14 +167,13 @@ class LayerView:
 
     def popularity(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """Decayed counts among everybody, float32 [rows, half-lives]."""
-        dense = self._dense.get("counts")
-        if dense is None or len(dense) < len(self.items):
+        if self._counts is None or len(self._counts) < len(self._listed):
             root = self._layers.get("root")
-            dense = np.zeros((self._capacity(), len(root.half_lives) if root else len(HALF_LIVES)), np.float32)
+            made = np.zeros((len(self._listed), len(root.half_lives) if root else len(HALF_LIVES)), np.float32)
             if root:
-                dense[root.rows] = root.counts
-            self._dense["counts"] = dense
-        counts: NDArray[np.float32] = dense[rows]
+                made[self.places(root.rows)] = root.counts
+            self._counts = made
+        counts: NDArray[np.float32] = self._counts[self.places(rows)]
         return counts
 
     def popularity_top(self) -> NDArray[np.float32]:
@@ -184,23 +196,41 @@ class LayerView:
             self._tops[key] = root.rows[by_rank.ravel()[np.sort(first)][:n]]
         return self._tops[key]
 
-    def _shares(self, layer_id: str) -> NDArray[np.float32]:
-        """p of every item in a layer, float32 [capacity]; made when first asked for after news."""
-        known = self._dense.get(layer_id)
-        if known is not None and len(known) >= len(self.items):
+    def _shares_of(self, layer_id: str) -> NDArray[np.float32]:
+        """p of every place in a layer, float32 [places]; made when first asked for after news."""
+        known = self._shares.get(layer_id)
+        if known is not None and len(known) >= len(self._listed):
             return known
         layer = self._layers.get(layer_id)
         if layer_id == "root":
-            shares, m = np.zeros(self._capacity(), np.float32), 0.0
+            shares, m = np.zeros(len(self._listed), np.float32), 0.0
         else:
-            shares, m = self._shares(layer_id.rpartition(".")[0] or "root").copy(), _SMOOTHING
+            shares, m = self._shares_of(layer_id.rpartition(".")[0] or "root").copy(), _SMOOTHING
         if layer is not None and self._current(layer_id, layer):
             h = int(np.abs(np.log(np.array(layer.half_lives) / self.half_life)).argmin())
             shares *= m
-            shares[layer.rows] += layer.counts[:, h]
+            shares[self.places(layer.rows)] += layer.counts[:, h]
             shares /= max(layer.totals[h] + m, 1e-9)
-        self._dense[layer_id] = shares
+        self._shares[layer_id] = shares
         return shares
+
+    def _place_all(self) -> None:
+        """Give places anew, in the order of the rows: what is in no record any more has none."""
+        self._place[self._listed[1:]] = 0
+        self._listed = np.array([-1])
+        self._extend(np.concatenate([layer.rows for layer in self._layers.values()]))
+
+    def _extend(self, rows: NDArray[np.int64]) -> None:
+        """Give places to those of these that have none."""
+        self._reach()
+        fresh = np.unique(rows[self._place[rows] == 0])
+        self._place[fresh] = np.arange(len(self._listed), len(self._listed) + len(fresh))
+        self._listed = np.append(self._listed, fresh)
+
+    def _reach(self) -> None:
+        """Every row of the catalogue can be asked for its place."""
+        if len(self._place) < len(self.items):
+            self._place = np.append(self._place, np.zeros(len(self.items.hashes) - len(self._place), np.int32))
 
     def _current(self, layer_id: str, layer: _Layer) -> bool:
         """False for a fine layer's counts from before it was reseeded."""
@@ -214,11 +244,8 @@ class LayerView:
             if layer_id == "root":
                 self._tops[key] = self.popular(n)
             else:
-                shares = self._shares(layer_id)
-                rows = np.argpartition(-shares, min(n, len(shares) - 1))[:n]
-                rows = rows[shares[rows] > 0]
-                self._tops[key] = rows[np.argsort(-shares[rows], kind="stable")].astype(np.int64)
+                shares = self._shares_of(layer_id)
+                places = np.argpartition(-shares, min(n, len(shares) - 1))[:n]
+                places = places[shares[places] > 0]
+                self._tops[key] = self._listed[places[np.argsort(-shares[places], kind="stable")]]
         return self._tops[key]
-
-    def _capacity(self) -> int:
-        return len(self.items.hashes)

@@ -216,8 +216,9 @@ class Recommender:
         lists: list[RankedList] = []
         weights = self.arms.weights(self._rankings, self.weights, self.learned)
         chunk = max(1, min(_CHUNK, _CELLS // max(1, len(self.items))))
+        offered = self.filters.offered(now_ms)
         for start in range(0, len(profiles), chunk):
-            lists.extend(self._chunk(profiles[start : start + chunk], weights, now_ms, n))
+            lists.extend(self._chunk(profiles[start : start + chunk], weights, offered, now_ms, n))
         return lists
 
     def score(self, profiles: Sequence[Profile], now_ms: int, n: int = 10) -> Scored:
@@ -225,7 +226,8 @@ class Recommender:
         if self.filters.known < len(self.items):
             self.follow()
         histories = Histories.of(profiles)
-        return self._score(profiles, histories, *self._places(profiles), self.weights[histories.buckets], now_ms, n)
+        weights, offered = self.weights[histories.buckets], self.filters.offered(now_ms)
+        return self._score(profiles, histories, *self._places(profiles), weights, offered, now_ms, n)
 
     def ranked_items(self, ranked: RankedList, profile: Profile) -> tuple[RankedItem, ...]:
         """A list as it is published: titles, and each item's reason."""
@@ -241,11 +243,18 @@ class Recommender:
             out.append(RankedItem(ids[row], titles[row], total, Reason(text, clicked, dict(zip(SHOWN, values)))))  # noqa: B905 (the last part is there where there are boosts)
         return tuple(out)
 
-    def _chunk(self, profiles: Sequence[Profile], by_arm: NDArray[np.float32], now_ms: int, n: int) -> list[RankedList]:
+    def _chunk(
+        self,
+        profiles: Sequence[Profile],
+        by_arm: NDArray[np.float32],
+        offered: NDArray[np.bool_],
+        now_ms: int,
+        n: int,
+    ) -> list[RankedList]:
         histories = Histories.of(profiles)
         weights = by_arm[[self.arms.number(profile.user_id) for profile in profiles], histories.buckets]
         vectors, membership = self._places(profiles)
-        scored = self._score(profiles, histories, vectors, membership, weights, now_ms, n, rested=True)
+        scored = self._score(profiles, histories, vectors, membership, weights, offered, now_ms, n, rested=True)
         rows, scores = scored.candidates.rows, scored.scores
         promotion, strength = self.promotion, self._diversity
         with self._timed("diversity"):
@@ -360,6 +369,7 @@ class Recommender:
         vectors: NDArray[np.float32],
         membership: Membership | None,
         weights: NDArray[np.float32],
+        offered: NDArray[np.bool_],
         now_ms: int,
         least: int,
         *,
@@ -367,7 +377,7 @@ class Recommender:
     ) -> Scored:
         """``rested``: without what users were shown too often, which is no reason not to learn from a click on it."""
         with self._timed("filters"):
-            withheld, offered = self.filters.withheld(profiles, now_ms), self.filters.offered(now_ms)
+            withheld = self.filters.withheld(profiles, now_ms)
             if rested and self.fatigue:
                 withheld = self.fatigue.withheld(profiles, withheld, offered, least, now_ms)
             self.sources.wanted = self.promotion.wanted(now_ms)
@@ -402,11 +412,11 @@ class Recommender:
         if self.layers is None or membership is None:
             return scores
         used, where = np.unique(membership.layers, return_inverse=True)
-        shares = np.stack([self.layers.shares(layer)[: len(self.items)] for layer in used.tolist()])
-        flat, n = shares.ravel(), shares.shape[1]
-        where = where.reshape(membership.layers.shape)
+        shares = [self.layers.shares(layer) for layer in used.tolist()]
+        flat, n = np.concatenate(shares), len(shares[0])
+        places, where = self.layers.places(found.rows), where.reshape(membership.layers.shape)
         for layer, weight in zip(where.T, membership.weights.T, strict=True):
-            scores += flat[found.rows + layer[:, None] * n] * weight[:, None]
+            scores += flat[places + layer[:, None] * n] * weight[:, None]
         scores *= found.valid
         return scores
 

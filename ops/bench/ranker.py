@@ -22,6 +22,8 @@ from models.experts import CUTOFF, EXPERTS, Rankings, hits
 from models.histories import BUCKETS
 from models.index import ItemIndex
 from models.items import ItemStore
+from models.layer_settings import LayerSettings
+from models.layer_view import LayerView
 from models.lessons import Teacher
 from models.linear import MOST, CoClicks
 from models.neighbours import Neighbours
@@ -30,7 +32,7 @@ from models.profile import Profile
 from models.ranker import RankingConfig
 from models.ranker_learning import LearningConfig
 from models.recommender import Recommender
-from models.records import ItemVector, half
+from models.records import ItemVector, LayerInfo, LayerTree, half
 from models.sequence import SequenceNet, SequenceScorer
 from ops import catalogue
 from ops.bench.updater import SHARED
@@ -76,7 +78,7 @@ def speed(
     deep.put(SequenceNet(dimension), 1)
     while deep.pending:
         deep.follow()
-    recommender = Recommender(store, neighbours, ItemIndex(store), None, config, deep)
+    recommender = Recommender(store, neighbours, ItemIndex(store), _layers(store, draw), config, deep)
     teacher = Teacher(recommender, LearningConfig(young=0))
     listed, taught = [], []
     for turn in range(rounds):
@@ -96,6 +98,37 @@ def speed(
         taught.append(thread_time() - start_lesson)
     # the first rounds find cold caches and an index that is not built yet
     return float(np.median(listed[2:])) / users * 1e6, float(np.median(taught[2:])) / users * 1e6
+
+
+def _layers(store: ItemStore, draw: np.random.Generator) -> LayerView:
+    """Layers as large as their role publishes them, over items drawn at random."""
+    view, s = LayerView(store), LayerSettings()
+    width, leaves, r = s.width, s.width * s.width_fine, s.reduced
+    basis, coarse, fine = (
+        draw.normal(size=shape).astype("<f4").tobytes() for shape in ((r, store.dimension), (width, r), (leaves, r))
+    )
+    view.put_tree(
+        LayerTree(
+            version=1, model="m", dimensions=(r, store.dimension), basis=basis, coarse=coarse, fine=fine,
+            epochs=(0,) * leaves, created_ms=0,
+        )
+    )  # fmt: skip
+    ids = [
+        "root",
+        *map(str, range(width)),
+        *(f"{leaf // s.width_fine}.{leaf % s.width_fine}" for leaf in range(leaves)),
+    ]
+    for layer in ids:
+        most = s.published[0 if layer == "root" else 1 + layer.count(".")]
+        rows = draw.choice(len(store), min(most, len(store)), replace=False)
+        counts = draw.exponential(size=(len(rows), len(s.half_lives))).astype("<f4")
+        view.put_layer(
+            LayerInfo(
+                id=layer, label=layer, size=1.0, epoch=0, items=tuple(store.ids[row] for row in rows.tolist()),
+                counts=counts.tobytes(), totals=tuple(counts.sum(axis=0).tolist()), half_lives=s.half_lives,
+            )
+        )  # fmt: skip
+    return view
 
 
 def _user(store: ItemStore, draw: np.random.Generator) -> Profile:

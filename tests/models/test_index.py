@@ -128,6 +128,35 @@ def test_a_replaced_vector_is_found_once_and_where_it_now_is(kind: str) -> None:
     near_new = index.near(items.centred(np.array([700])), 20)[0].tolist()
     assert near_new.count(5) == 1
     assert 5 not in index.near(old, 20)[0]
+    put(items, "i9", items.vectors[9], tags=("reduced",))  # the same vector again
+    index.sync()
+    assert index.near(items.centred(np.array([9])), 20)[0].tolist().count(9) == 1
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_candidates_are_the_nearest_and_only_what_is_on_offer(kind: str) -> None:
+    items, index = filled(kind=kind, exact_below=100)
+    for i in range(0, 3000, 3):
+        items.withdraw(f"i{i}")
+    queries = items.centred(np.arange(1, 3000, 100)).copy()
+    before_sync = index.near(queries, 40)
+    index.sync()
+    _, wanted = ItemIndex(items, exact_below=10**9).search(queries, 40)
+    for found in (before_sync, after := index.near(queries, 40)):
+        assert (found[found >= 0] % 3 > 0).all()
+    assert np.mean([len(np.intersect1d(a, b)) / 40 for a, b in zip(wanted, after, strict=True)]) > 0.9
+    assert (index.near(queries, 2_500) == -1).sum(axis=1).min() >= 500, "there are 2,000 on offer"
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_an_index_of_which_half_is_holes_is_built_anew(kind: str) -> None:
+    items, index = filled(1000, kind=kind, exact_below=100)
+    for turn in range(4):
+        for i in range(400):
+            put(items, f"i{i}", items.vectors[items.row(f"i{i}")])
+        index.sync()
+        assert index.builds == (2 if turn == 3 else 1), "of 2,200 that the third turn left 1,200 are holes"
+    assert recall(items, index) >= 0.95
 
 
 def test_a_small_change_does_not_rebuild() -> None:

@@ -74,7 +74,7 @@ def test_a_user_of_whom_nothing_is_known_is_in_the_root(view: LayerView, store: 
     assert membership.weights[:2].tolist() == [[1, 0, 0]] * 2
     assert (membership.layers[2] >= 0).all()
     every = np.arange(len(store))
-    np.testing.assert_allclose(view.scores(membership, 0, every), view.shares(-1)[: len(store)])
+    np.testing.assert_allclose(view.scores(membership, 0, every), view.shares(-1)[view.places(every)])
 
 
 def test_the_first_layer_is_the_one_that_learning_routes_to(
@@ -111,7 +111,7 @@ def test_a_layer_backs_off_to_the_layers_above_it(view: LayerView, store: ItemSt
     p = n0 / t0
     p = (n1 + m * p) / (t1 + m)
     p = (n2 + m * p) / (t2 + m)
-    np.testing.assert_allclose(view.shares(layer)[: len(store)], p, rtol=1e-4)
+    np.testing.assert_allclose(view.shares(layer)[view.places(np.arange(len(store)))], p, rtol=1e-4)
     assert p.sum() == pytest.approx(1, rel=1e-4)
 
 
@@ -126,13 +126,23 @@ def test_layers_rank_their_users_tastes_above_the_rest(view: LayerView, store: I
 
 
 def test_news_of_a_layer_replaces_what_was_known(view: LayerView, store: ItemStore, learner: LayerLearner) -> None:
-    before = view.shares(0).copy()
+    before = view.shares(0)
     view.put_layer(root(i5=[3, 3], brand_new=[6, 6]))
     after = view.shares(0)
-    assert after[store.row("brand_new")] > 0
-    assert not np.allclose(before[: len(after)], after)
+    assert after[view.places(np.array([store.row("brand_new")]))] > 0
+    assert len(after) != len(before), "what is in no record any more has no place"
     assert view.popular(1).tolist() == [store.row("brand_new")]
     assert view.popularity(np.array([store.row("brand_new")])).tolist() == [[6, 6]]
+
+
+def test_what_is_worked_out_is_as_large_as_the_records_and_not_as_the_catalogue() -> None:
+    store = ItemStore(4)
+    for i in range(50_000):
+        store.row(f"i{i}")
+    view = LayerView(store)
+    view.put_layer(root(i7=[1, 3], i40000=[1, 1]))
+    assert len(view.shares(-1)) == 3, "two items, and all others"
+    np.testing.assert_allclose(view.shares(-1)[view.places(np.array([7, 40_000, 8]))], [0.75, 0.25, 0])
 
 
 def test_an_item_that_comes_later_has_no_share_yet(view: LayerView, store: ItemStore) -> None:

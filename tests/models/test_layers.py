@@ -223,7 +223,7 @@ def test_a_revived_layer_is_another_one_and_begins_without_items(store: ItemStor
     assert tree is not None
     assert learner.epochs_fine[5] == tree.epochs[5] == epoch + 1
     view.put_tree(tree)
-    np.testing.assert_array_equal(view.shares(5), view._shares("0"))  # the old layer's items are not the new one's
+    np.testing.assert_array_equal(view.shares(5), view._shares_of("0"))  # the old layer's items are not the new one's
     again = next(i for i in layers if i.id == "0.5")
     assert again.epoch == epoch + 1
     assert sum(again.totals) < sum(info.totals)

@@ -77,10 +77,10 @@ def test_what_clicks_give_to_an_item_adds_up_to_its_score() -> None:
     for _ in range(200):
         neighbours.learn(int(draw.integers(12)), draw.integers(12, size=6).tolist())
     rows, decay = np.array([[3, 5, 9], [7, 0, 0]]), np.array([[1, 0.9, 0.81], [1, 0, 0]], np.float32)
-    targets = np.array([[0, 1, 4], [2, 0, 11]])
-    gains = neighbours.between(rows, decay, targets)
     scores = neighbours.scores(rows, decay)
-    np.testing.assert_allclose(gains.sum(axis=2), np.take_along_axis(scores, targets, axis=1), rtol=1e-4)
+    for targets in (np.array([[0, 1, 4], [2, 0, 11]]), np.array([[6, 8], [8, 3]])):  # each with no trace of the other
+        gains = neighbours.between(rows, decay, targets)
+        np.testing.assert_allclose(gains.sum(axis=2), np.take_along_axis(scores, targets, axis=1), rtol=1e-4)
 
 
 def test_a_full_row_gives_up_its_lightest_for_a_newcomer() -> None:
