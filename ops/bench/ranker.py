@@ -1,7 +1,6 @@
-"""What ranking with learning costs, and how good the guard is: ``python -m ops.bench.ranker``.
+"""How good the ranker's guard is: ``python -m ops.bench.ranker``.
 
-``python -m ops.bench.ranker speed`` or ``… guard`` prints one of the two; ``… guard DATA…`` takes these data sets,
-``NAME:N`` the first N clicks of one.
+``python -m ops.bench.ranker DATA…`` takes these data sets, ``NAME:N`` the first N clicks of one.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from time import thread_time
 from typing import Final
 
 import msgspec
@@ -20,20 +18,10 @@ from models.encoder import Encoder
 from models.events import Click
 from models.experts import CUTOFF, EXPERTS, Rankings, hits
 from models.histories import BUCKETS
-from models.index import ItemIndex
-from models.items import ItemStore
-from models.layer_settings import LayerSettings
-from models.layer_view import LayerView
-from models.lessons import Teacher
-from models.linear import MOST, CoClicks
-from models.neighbours import Neighbours
 from models.popularity import HALF_LIVES
 from models.profile import Profile
 from models.ranker import RankingConfig
 from models.ranker_learning import LearningConfig
-from models.recommender import Recommender
-from models.records import ItemVector, LayerInfo, LayerTree, half
-from models.sequence import SequenceNet, SequenceScorer
 from ops import catalogue
 from ops.bench.updater import SHARED
 from ops.datasets import dataset
@@ -46,137 +34,6 @@ STALE: Final = (4, 16)
 
 _SEED: Final = 7
 _TRENDING: Final = 30
-
-
-# -- what it costs ----------------------------------------------------------------------------------------------------
-
-
-def speed(
-    items: int, users: int = 64, rounds: int = 6, dimension: int = 384, config: RankingConfig = RankingConfig()
-) -> tuple[float, float]:
-    """µs of CPU an event: (the list, what a quarter of the events costs to learn from), made-up items and users."""
-    draw = np.random.default_rng(_SEED)
-    store = ItemStore(dimension)
-    directions = draw.normal(size=(64, dimension)).astype(np.float32)
-    for start in range(0, items, 10_000):
-        some = min(10_000, items - start)
-        vectors = directions[draw.integers(0, 64, some)] + draw.normal(size=(some, dimension)).astype(np.float32)
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        for i, vector in enumerate(vectors, start):
-            store.put(str(i), ItemVector(model="m", text_hash=b"", tokens=b"", vector=half(vector), title=str(i)))
-    neighbours = Neighbours(store)
-    near = min(items, 2_000)
-    for table in (neighbours, neighbours.linear):  # of every item, though of a million few are in the linear part
-        table.grow()
-        for start in range(0, items, 50_000):
-            rows = np.arange(start, min(items, start + 50_000))
-            table.ids[rows] = (rows[:, None] + draw.integers(1, near, (len(rows), table.width))) % items
-            table.weights[rows] = draw.random((len(rows), table.width), np.float32)
-            table.sizes[rows] = table.width
-    neighbours.counts[:items] = draw.integers(1, 200, items)
-    deep = SequenceScorer(store)
-    deep.put(SequenceNet(dimension), 1)
-    while deep.pending:
-        deep.follow()
-    recommender = Recommender(store, neighbours, ItemIndex(store), _layers(store, draw), config, deep)
-    teacher = Teacher(recommender, LearningConfig(young=0))
-    listed, taught = [], []
-    for turn in range(rounds):
-        profiles = [_user(store, draw) for _ in range(users)]
-        for profile, vector in zip(profiles, recommender.user_vectors(profiles), strict=True):
-            profile.vector = vector
-        questions = [
-            question
-            for number, profile in enumerate(profiles)
-            if (question := teacher.question(profile, int(draw.integers(items)), 0, users * turn + number, 0))
-        ]
-        start_list = thread_time()
-        recommender.recommend(profiles, 0)
-        start_lesson = thread_time()
-        teacher.lesson(questions, 0)
-        listed.append(start_lesson - start_list)
-        taught.append(thread_time() - start_lesson)
-    # the first rounds find cold caches and an index that is not built yet
-    return float(np.median(listed[2:])) / users * 1e6, float(np.median(taught[2:])) / users * 1e6
-
-
-def _layers(store: ItemStore, draw: np.random.Generator) -> LayerView:
-    """Layers as large as their role publishes them, over items drawn at random."""
-    view, s = LayerView(store), LayerSettings()
-    width, leaves, r = s.width, s.width * s.width_fine, s.reduced
-    basis, coarse, fine = (
-        draw.normal(size=shape).astype("<f4").tobytes() for shape in ((r, store.dimension), (width, r), (leaves, r))
-    )
-    view.put_tree(
-        LayerTree(
-            version=1, model="m", dimensions=(r, store.dimension), basis=basis, coarse=coarse, fine=fine,
-            epochs=(0,) * leaves, created_ms=0,
-        )
-    )  # fmt: skip
-    ids = [
-        "root",
-        *map(str, range(width)),
-        *(f"{leaf // s.width_fine}.{leaf % s.width_fine}" for leaf in range(leaves)),
-    ]
-    for layer in ids:
-        most = s.published[0 if layer == "root" else 1 + layer.count(".")]
-        rows = draw.choice(len(store), min(most, len(store)), replace=False)
-        counts = draw.exponential(size=(len(rows), len(s.half_lives))).astype("<f4")
-        view.put_layer(
-            LayerInfo(
-                id=layer, label=layer, size=1.0, epoch=0, items=tuple(store.ids[row] for row in rows.tolist()),
-                counts=counts.tobytes(), totals=tuple(counts.sum(axis=0).tolist()), half_lives=s.half_lives,
-            )
-        )  # fmt: skip
-    return view
-
-
-def _user(store: ItemStore, draw: np.random.Generator) -> Profile:
-    clicked = draw.integers(0, len(store), 50).tolist()
-    seen = {int(store.hashes[row]): (0, "view") for row in clicked}
-    return Profile("u", clicks=80, rows=clicked, times=[0] * 50, events=["view"] * 50, event_hashes=[0] * 50, seen=seen)
-
-
-def linear_costs(items: int = MOST, users: int = 4_000, each: int = 50) -> tuple[float, float]:
-    """CPU time of the linear part: one solution, s, and one user counted after a restart, µs."""
-    draw, store = np.random.default_rng(_SEED), ItemStore(0)
-    for item in range(items):
-        store.describe(str(item))
-    counts = CoClicks(store, items)
-    clicked = [store.hashes[draw.choice(items, each, replace=False)] for _ in range(users)]
-    start = thread_time()
-    for one in clicked:
-        counts.learn_user(one)
-    counted = thread_time()
-    counts.solve()
-    return thread_time() - counted, (counted - start) / users * 1e6
-
-
-def speed_section() -> str:
-    """Both catalogues against their targets."""
-    lines = [
-        "### What it costs",
-        "",
-        "Made-up users with 50 clicks, 384 dimensions, users in batches of 64, one core: µs of CPU time an event.",
-        "",
-        "| items | list | learning (a quarter of the clicks) | together | target | reached |",
-        "|--:|--:|--:|--:|--:|---|",
-    ]
-    for items, target in ((4_000, 250), (1_000_000, 1_000)):
-        listed, taught = speed(items)
-        reached = "yes" if listed + taught <= target else "**no**"
-        total = f"{listed + taught:.0f}"
-        lines.append(f"| {items:,} | {listed:.0f} | {taught:.0f} | {total} | ≤ {target:,} | {reached} |")
-    seconds, microseconds = linear_costs()
-    lines += [
-        "",
-        f"The linear part, in the role `neighbours`: {seconds:.1f} s for a solution of {MOST:,} items; after a restart"
-        f" {microseconds:.0f} µs a user who has clicked 50 items.",
-    ]
-    return "\n".join(lines)
-
-
-# -- how good the guard is --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +189,9 @@ def guard_section(names: Sequence[str] | None = None) -> str:
     if not names:
         names = ["movielens-100k", "movielens-100k-new", *([f"{SHARED}:60000"] if SHARED.is_dir() else [])]
     lines = [
-        "### The guard",
+        "## The ranker's guard",
+        "",
+        "`python -m ops.bench.ranker`",
         "",
         f"HR@{CUTOFF} by the scores alone (no diversity), prequential after the first {WARM_UP:.0%}, items new to "
         f"their user; the ranker learns from all of the first {LearningConfig.young:,} clicks, then from a quarter; "
@@ -348,12 +207,7 @@ def guard_section(names: Sequence[str] | None = None) -> str:
 
 def main() -> None:
     """Print the section."""
-    wanted = sys.argv[1:2]
-    print("## The ranker\n\n`python -m ops.bench.ranker`\n")
-    if wanted != ["guard"]:
-        print(speed_section(), end="\n\n")
-    if wanted != ["speed"]:
-        print(guard_section(sys.argv[2:]))
+    print(guard_section(sys.argv[1:]))
 
 
 if __name__ == "__main__":
