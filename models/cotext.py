@@ -112,3 +112,46 @@ class NewItems:
         co = sums[near + (users * n)[:, None]] * self._neighbours.damping(near)
         made[users, places] = (co * self.weights[new]).sum(axis=1)
         return made
+
+    def placed(
+        self,
+        chosen: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        cotext: NDArray[np.float32],
+        scores: NDArray[np.float32],
+        places: int,
+        within: float,
+    ) -> tuple[NDArray[np.int64], int]:
+        """Lists with the best new items in their last places, where they hold too few, and how many came in.
+
+        The best by score and by cotext over the user's largest, which alone knows something of an item that nobody
+        has clicked. None comes in while to be new is :attr:`common`.
+
+        Parameters
+        ----------
+        chosen : int64 [b, n]
+            Columns of the candidates that are listed, best first.
+        rows, cotext, scores : int64, float32, float32 [b, m]
+            The candidates; a score of -inf may not be listed.
+        places
+            How many new items a list may hold for their sake.
+        within
+            How far below the score that it displaces one may be.
+        """
+        if self.common:
+            return chosen, 0
+        users = np.arange(len(chosen))
+        new = self.place[rows] >= 0
+        borrowed = cotext / np.maximum(cotext.max(axis=1, keepdims=True), 1e-12)
+        value = np.where(new, scores + borrowed, np.float32(-np.inf))
+        value[users[:, None], chosen] = -np.inf
+        missing = places - new[users[:, None], chosen].sum(axis=1)
+        chosen, came = chosen.copy(), 0
+        for last in range(1, min(places, chosen.shape[1]) + 1):
+            best = value.argmax(axis=1)
+            near = scores[users, best] >= scores[users, chosen[:, -last]] - within
+            comes = (missing >= last) & near & np.isfinite(value[users, best]) & ~new[users, chosen[:, -last]]
+            chosen[comes, -last] = best[comes]
+            came += int(comes.sum())
+            value[users, best] = -np.inf
+        return chosen, came

@@ -151,6 +151,17 @@ class LayerView:
                 score += weight * self.shares(layer)[places]
         return score
 
+    def candidate_scores(self, membership: Membership, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """:meth:`scores` of each user's own items, int64 [b, m]: float32 [b, m]."""
+        scores = np.zeros(rows.shape, np.float32)
+        used, where = np.unique(membership.layers, return_inverse=True)
+        shares = [self.shares(layer) for layer in used.tolist()]
+        flat, n = np.concatenate(shares), len(shares[0])
+        places, where = self.places(rows), where.reshape(membership.layers.shape)
+        for layer, weight in zip(where.T, membership.weights.T, strict=True):
+            scores += flat[places + layer[:, None] * n] * weight[:, None]
+        return scores
+
     def places(self, rows: NDArray[np.integer]) -> NDArray[np.int32]:
         """The places of items, int32 [...]; 0 for those that are in no record."""
         self._reach()

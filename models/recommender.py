@@ -273,8 +273,10 @@ class Recommender:
             near = cosines(self.items, np.take_along_axis(rows, best, axis=1)) if strength else None
             order = diversify(np.take_along_axis(free, best, axis=1), near, n, strength)
             chosen = np.take_along_axis(best, order, axis=1)
-            if scored.candidates.cotext is not None and not self.sources.new.common:
-                chosen = self._reserved(scored.candidates.rows, scored.candidates.cotext, free, chosen)
+            if scored.candidates.cotext is not None:
+                places, within = self.config.new_items, self.config.new_within
+                chosen, came = self.sources.new.placed(chosen, rows, scored.candidates.cotext, free, places, within)
+                self.counts["new_items"] += came
             listed = np.take_along_axis(free, chosen, axis=1)
             self.counts["diversity"] += int((np.isfinite(listed) & (order >= n)).sum())
             featured: list[list[int]] = []
@@ -294,34 +296,6 @@ class Recommender:
         for user, columns in enumerate(featured):
             lists[user].pinned = frozenset(rows[user, columns].tolist())
         return lists
-
-    def _reserved(
-        self,
-        rows: NDArray[np.int64],
-        cotext: NDArray[np.float32],
-        free: NDArray[np.float32],
-        chosen: NDArray[np.int64],
-    ) -> NDArray[np.int64]:
-        """Lists (columns [b, n]) with the best new items in their last places, where they hold fewer than they may.
-
-        The best by score and by cotext over the user's largest, which alone knows something of an item that nobody
-        has clicked. One comes in where it is not further below what it displaces than ``new_within``.
-        """
-        users = np.arange(len(chosen))
-        new = self.sources.new.place[rows] >= 0
-        borrowed = cotext / np.maximum(cotext.max(axis=1, keepdims=True), 1e-12)
-        value = np.where(new, free + borrowed, np.float32(-np.inf))
-        value[users[:, None], chosen] = -np.inf
-        missing = self.config.new_items - new[users[:, None], chosen].sum(axis=1)
-        chosen = chosen.copy()
-        for last in range(1, min(self.config.new_items, chosen.shape[1]) + 1):
-            best = value.argmax(axis=1)
-            near = free[users, best] >= free[users, chosen[:, -last]] - self.config.new_within
-            comes = (missing >= last) & near & np.isfinite(value[users, best]) & ~new[users, chosen[:, -last]]
-            chosen[comes, -last] = best[comes]
-            self.counts["new_items"] += int(comes.sum())
-            value[users, best] = -np.inf
-        return chosen
 
     def _lists(
         self,
@@ -390,7 +364,10 @@ class Recommender:
             np.multiply(found.co, damping, out=values[0])
             np.multiply(found.recent, damping, out=values[1])
             values[2] = found.text
-            values[3] = self._layer_scores(membership, found)
+            values[3] = (
+                0 if self.layers is None or membership is None else self.layers.candidate_scores(membership, rows)
+            )
+            values[3] *= found.valid
             counts = self.neighbours.counts[rows]
             values[4] = self._sequence_scores(histories, found, counts)
             values[5] = found.linear
@@ -405,20 +382,6 @@ class Recommender:
         if self.layers is None:
             return np.zeros((*rows.shape, len(HALF_LIVES)), np.float32), np.ones(len(HALF_LIVES), np.float32)
         return self.layers.popularity(rows), self.layers.popularity_top()
-
-    def _layer_scores(self, membership: Membership | None, found: Candidates) -> NDArray[np.float32]:
-        """Σ over a user's layers of weight · share of the item in the layer's clicks, float32 [b, m]."""
-        scores = np.zeros(found.rows.shape, np.float32)
-        if self.layers is None or membership is None:
-            return scores
-        used, where = np.unique(membership.layers, return_inverse=True)
-        shares = [self.layers.shares(layer) for layer in used.tolist()]
-        flat, n = np.concatenate(shares), len(shares[0])
-        places, where = self.layers.places(found.rows), where.reshape(membership.layers.shape)
-        for layer, weight in zip(where.T, membership.weights.T, strict=True):
-            scores += flat[places + layer[:, None] * n] * weight[:, None]
-        scores *= found.valid
-        return scores
 
     def _sequence_scores(
         self, histories: Histories, found: Candidates, counts: NDArray[np.float32]
