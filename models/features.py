@@ -42,6 +42,10 @@ PARTS: Final = ("co", "text", "layer", "sequence", "linear", "popularity", "new"
 """What a reason tells apart; every feature belongs to one."""
 
 
+OFF: Final = frozenset({"layer"})
+"""Parts that weigh nothing unless asked for: the gate of ``ops/bench/QUALITY.md`` has their figures."""
+
+
 def part_of(feature: str) -> str:
     """The part of a reason that a feature counts towards."""
     if feature == "item.new":

@@ -184,15 +184,16 @@ class ItemIndex:
         d = items.dimension
         index: Any
         if self.kind == "ivf":
-            lists = max(1, int(2 * len(rows) ** 0.5))
+            lists = max(1, min(len(rows), int(2 * len(rows) ** 0.5)))
             index = faiss.IndexIVFRaBitQFastScan(faiss.IndexFlatIP(d), d, lists, faiss.METRIC_INNER_PRODUCT)
             index.cp.min_points_per_centroid = 1
             index.cp.niter = 6
-            index.train(vectors[:: max(1, len(rows) // (24 * lists))])
+            index.train(vectors[:: max(1, len(rows) // (24 * lists))] if len(rows) else np.zeros((1, d), np.float32))
         else:
             index = faiss.IndexHNSWFlat(d, 32, faiss.METRIC_INNER_PRODUCT)
             index.hnsw.efConstruction = 80
-        index.add(vectors)
+        if len(rows):
+            index.add(vectors)
         self._rows = np.append(rows, -1)
         self._held = {row: label for label, row in enumerate(rows.tolist())}
         self._index, self._mean, self._built_for = index, items.mean, len(rows)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.candidates import Candidates
-from models.features import FEATURES, part_of
+from models.features import FEATURES, OFF, part_of
 from models.histories import BUCKETS
 
 DEFAULT_WEIGHTS: Final[dict[str, tuple[float, ...]]] = {
@@ -44,12 +44,8 @@ DEFAULT_WEIGHTS: Final[dict[str, tuple[float, ...]]] = {
 """Feature → weight for each of :data:`~models.histories.BUCKETS`; a feature that is not named weighs nothing.
 
 Fitted on the first fifth of three data sets: ``python -m ops.tune movielens-100k movielens-100k-new
-../shared/data/online-retail:250000``. Those of the parts in :data:`OFF` count for who turns them on.
+../shared/data/online-retail:250000``. Those of the parts in :data:`~models.features.OFF` count for who turns them on.
 """
-
-OFF: Final = frozenset({"layer"})
-"""Parts (of :data:`~models.features.PARTS`) that weigh nothing unless asked for: the gate of ``ops/bench/QUALITY.md``
-has their figures."""
 
 
 def as_weights(named: Mapping[str, tuple[float, ...]]) -> NDArray[np.float32]:

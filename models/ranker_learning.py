@@ -29,9 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.experts import EXPERTS, ExpertChoice, Rankings, hits
-from models.features import FEATURES, part_of
+from models.features import FEATURES, OFF, part_of
 from models.histories import BUCKETS
-from models.ranker import OFF, Scored
+from models.ranker import Scored
 
 DELAY: Final = 8
 """Clicks learned from, between a lesson's weights and the present ones, at which it moves them half as far at first."""

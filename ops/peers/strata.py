@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from models.errors import ConfigurationError
 from models.events import Click
-from models.features import PARTS
+from models.features import OFF, PARTS
 from models.histories import Histories
 from models.items import ItemStore
 from models.linear import L2
 from models.neighbours import WINDOW
 from models.profile import Profile
-from models.ranker import OFF, RankingConfig
+from models.ranker import RankingConfig
 from models.ranker_learning import LearningConfig
 from models.sequence_learning import SequenceLearning
 from ops.peers.protocol import Clicks, Questions, top, within

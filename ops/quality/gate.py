@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from models.ranker import OFF
+from models.features import OFF
 from ops.quality.methods import PARTS, SCORERS, STRATA, toggled
 from ops.quality.study import Study
 

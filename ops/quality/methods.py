@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from models.errors import ConfigurationError
-from models.ranker import OFF
+from models.features import OFF
 from ops.peers.protocol import Peer
 from ops.quality.sources import Source
 

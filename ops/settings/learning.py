@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from pydantic_settings import BaseSettings
 
-from models.features import PARTS
+from models.features import OFF, PARTS
 from ops.settings.words import Names, split
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ class LearningSettings(BaseSettings):
     ranker_publish_s: PositiveFloat = Field(1.0, description="Least time between two publications of the weights, s")
 
     ranker_without: Names = Field(
-        frozenset({"layer"}),
-        description="Parts of a score that weigh nothing and learn nothing, with commas between (co, text, layer,"
-        " sequence, linear, popularity, new); empty: none",
+        OFF,
+        description="Parts of a score that weigh nothing and learn nothing, with commas between"
+        f" ({', '.join(PARTS)}); empty: none",
     )
 
     sequence: bool = Field(

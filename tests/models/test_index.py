@@ -159,6 +159,25 @@ def test_an_index_of_which_half_is_holes_is_built_anew(kind: str) -> None:
     assert recall(items, index) >= 0.95
 
 
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+@pytest.mark.parametrize("left", range(4))
+def test_a_large_catalogue_of_which_next_to_nothing_is_on_offer(kind: str, left: int) -> None:
+    items, index = filled(400, kind=kind, exact_below=100)
+    queries = items.centred(np.arange(3)).copy()
+    for i in range(left, 400):
+        items.withdraw(f"i{i}")
+    fresh = ItemIndex(items, exact_below=100, kind=kind)  # type: ignore[arg-type]
+    for _ in range(2):  # the second time the old one is built anew, of so few
+        items.changed.update(range(400))
+        for one in (index, fresh):
+            one.sync()
+            assert {*one.near(queries, 20).ravel().tolist()} == {-1, *range(left)}
+            assert {*one.search(queries, 20)[1].ravel().tolist()} == {-1, *range(left)}
+    row = put(items, "other", vectors(1, seed=2)[0])
+    index.sync()
+    assert row in index.near(queries, 20)[0]
+
+
 def test_a_small_change_does_not_rebuild() -> None:
     items, index = filled(2000, exact_below=100)
     put(items, "i3", vectors(1, seed=3)[0])

@@ -125,6 +125,16 @@ def test_layers_rank_their_users_tastes_above_the_rest(view: LayerView, store: I
         assert (view.candidates(membership, 20)[user][:3] % 20 == 7).any()
 
 
+def test_candidates_of_many_users_are_scored_as_each_user_alone(view: LayerView, store: ItemStore) -> None:
+    vectors = stream(store, 6, seed=5)[0]
+    vectors[2] = 0
+    membership = view.membership(vectors)
+    rows = np.random.default_rng(1).integers(0, len(store), (6, 9))
+    alone = [view.scores(membership, user, rows[user]) for user in range(6)]
+    np.testing.assert_allclose(view.candidate_scores(membership, rows), alone, rtol=1e-5)
+    assert len({*membership.weights[0].tolist()}) == 3, "layers weigh unequally"
+
+
 def test_news_of_a_layer_replaces_what_was_known(view: LayerView, store: ItemStore, learner: LayerLearner) -> None:
     before = view.shares(0)
     view.put_layer(root(i5=[3, 3], brand_new=[6, 6]))

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from models.features import FEATURES, part_of
-from models.ranker import OFF, RankingConfig
+from models.features import FEATURES, OFF, part_of
+from models.ranker import RankingConfig
 from models.ranker_learning import LearningConfig
 from ops.bench import quality
 from ops.quality import gate, plots, quick, tables

@@ -13,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from models.errors import ConfigurationError
+from models.features import OFF
 from models.pseudonyms import Pseudonyms
 from models.sequence import SequenceScorer
 from ops import assembly
@@ -85,6 +86,12 @@ def test_a_misspelt_setting_is_refused_with_the_nearest(
         load()
 
 
+def test_an_empty_list_of_parts_turns_all_of_them_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load().ranking.without == OFF
+    monkeypatch.setenv("STRATA_RANKER_WITHOUT", "")
+    assert load().ranking.without == load().ranker_learning.without == frozenset()
+
+
 def test_other_programs_variables_are_none_of_our_business(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRATAGEM", "1")
     monkeypatch.setenv("KAFKA_HEAP_OPTS", "-Xmx1g")
@@ -105,6 +112,7 @@ def test_other_programs_variables_are_none_of_our_business(monkeypatch: pytest.M
         ("STRATA_KAFKA_CA", "/no/such.pem", "STRATA_KAFKA_CA: .*does not point to a file"),
         ("STRATA_ITEM_TEXT", "{name}", r"STRATA_ITEM_TEXT: .*'name'.*the fields are \{title\}"),
         ("STRATA_CATALOGUE_SHARE", "1", "STRATA_CATALOGUE_SHARE: .*less than 1"),
+        ("STRATA_RANKER_WITHOUT", "lyer", "STRATA_RANKER_WITHOUT: there is no part lyer; there are co, text, layer"),
         ("STRATA_PSEUDONYM_KEY", "short", "has 5 bytes and needs at least 16"),
         ("STRATA_PSEUDONYM_KEY_FILE", "/no/such", "STRATA_PSEUDONYM_KEY_FILE: .*does not point to a file"),
         ("STRATA_KAFKA_USERNAME", "strata", "a SASL login is set, but STRATA_KAFKA_SECURITY=PLAINTEXT uses none"),
