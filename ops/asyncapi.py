@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from importlib.metadata import version
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, Final
 
@@ -205,7 +206,7 @@ def document() -> dict[str, Any]:
         "operations": operations,
         "components": {
             "messages": {content.name: _message(content, payloads.get(content.name)) for content in contents},
-            "schemas": components,
+            "schemas": _dedented(components),
         },
     }
 
@@ -213,7 +214,7 @@ def document() -> dict[str, Any]:
 def schemas() -> dict[str, dict[str, Any]]:
     """The JSON Schemas of :data:`PUBLIC`, each complete in itself."""
     draft = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    return {name: draft | msgspec.json.schema(struct) for name, struct in PUBLIC.items()}
+    return {name: draft | _dedented(msgspec.json.schema(struct)) for name, struct in PUBLIC.items()}
 
 
 def files() -> dict[Path, str]:
@@ -225,6 +226,18 @@ def files() -> dict[Path, str]:
     for name, schema in schemas().items():
         found[FOLDER / "schemas" / f"{name}.json"] = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
     return found
+
+
+def _dedented(schema: Any) -> Any:
+    """A schema whose descriptions are free of their docstrings' indentation, which msgspec before 0.23 leaves in."""
+    if isinstance(schema, list):
+        return [_dedented(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: cleandoc(value) if key == "description" and isinstance(value, str) else _dedented(value)
+        for key, value in schema.items()
+    }
 
 
 def _channel(spec: Spec, described: Described) -> dict[str, Any]:
