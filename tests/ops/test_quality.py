@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
@@ -14,7 +15,7 @@ from models.events import Click
 from ops.measures import MISS
 from ops.peers.popularity import Popularity
 from ops.peers.protocol import Clicks, Questions
-from ops.quality import cells
+from ops.quality import cells, sources
 from ops.quality.cells import Cell
 from ops.quality.methods import METHODS, PEERS, TRIALS, method
 from ops.quality.outcome import Asked, Outcome, ranks
@@ -208,6 +209,17 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
         ],
     )
     return source(str(tmp_path / "toy"))
+
+
+def test_a_stream_of_mostly_new_users_is_cut_after_the_others_lost_their_clicks(toy: Source) -> None:
+    source = replace(toy, new=True, length=100)
+    whole, cut = replace(toy, new=True).stream(), source.stream()
+    assert len(whole) > len(cut) == 100
+    assert cut.users.tolist() == whole.users[:100].tolist()
+    assert [cut.item_ids[row] for row in cut.rows] == [whole.item_ids[row] for row in whole.rows[:100]]
+    assert [item.item_id for item in sources._taken(source)[0]] == list(cut.item_ids), "the catalogue is what occurs"
+    assert cut.items < whole.items
+    assert source.note.endswith("of these clicks the first 100, and the items that occur in them")
 
 
 def test_a_finished_cell_is_not_computed_again_until_something_changes(
