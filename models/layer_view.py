@@ -40,7 +40,7 @@ class LayerView:
     items
         The reader's catalogue.
     half_life
-        Of the counts that :meth:`scores` and :meth:`candidates` go by, clicks.
+        Of the counts that :meth:`scores` and :meth:`top` go by, clicks.
     """
 
     def __init__(self, items: ItemStore, half_life: float = 10_000) -> None:
@@ -127,17 +127,6 @@ class LayerView:
         """Label of a layer, its id until it has one."""
         layer = self._layers.get(layer_id)
         return (layer.label if layer else "") or layer_id
-
-    def candidates(self, membership: Membership, n: int = 100) -> list[NDArray[np.int64]]:
-        """Top items of each user's layers, int64 rows, at most n each; a layer's part of them is its weight."""
-        found = []
-        for layers, weights in zip(membership.layers.tolist(), membership.weights.tolist(), strict=True):
-            shares = zip(layers, weights, strict=True)
-            parts = [self._top(self.layer_id(i), n)[: max(1, round(n * w))] for i, w in shares if w]
-            merged = np.concatenate(parts)
-            _, first = np.unique(merged, return_index=True)
-            found.append(merged[np.sort(first)])
-        return found
 
     def scores(self, membership: Membership, user: int, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """How often the user's layers click these items, as shares of all clicks, float32 [rows].
