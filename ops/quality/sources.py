@@ -123,9 +123,10 @@ def _taken(source: Source) -> tuple[list[Item], Stream]:
         made = made.mostly_new()
     if source.length is None:
         return items, made
-    made = made.taken(np.arange(min(source.length, len(made)))).compact()
-    occurring = set(made.item_ids)
-    return [item for item in items if item.item_id in occurring], made
+    made = made.taken(np.arange(min(source.length, len(made))))
+    occurring, rows = np.unique(made.rows, return_inverse=True)
+    items = [items[row] for row in occurring.tolist()]
+    return items, replace(made, item_ids=tuple(item.item_id for item in items), rows=rows)
 
 
 @lru_cache(maxsize=2)

@@ -105,11 +105,6 @@ class Stream:
         """The clicks at these places."""
         return replace(self, users=self.users[order], rows=self.rows[order], times=self.times[order])
 
-    def compact(self) -> Stream:
-        """The same, with no other items in its catalogue than those that are clicked."""
-        occurring, rows = np.unique(self.rows, return_inverse=True)
-        return replace(self, item_ids=tuple(self.item_ids[row] for row in occurring.tolist()), rows=rows)
-
     def clicks(self, start: int, stop: int) -> Clicks:
         """A part."""
         return Clicks(self.users[start:stop], self.rows[start:stop], self.times[start:stop])
