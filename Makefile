@@ -5,6 +5,8 @@ PYTHON  ?= python3
 # The build of torch. On a GPU machine take yours: make demo TORCH="torch --index-url <the index of your CUDA version>"
 TORCH   ?= torch==2.13.0
 SECONDS ?= 120
+# Processes that run tests side by side, 2 GB of memory each; they wait more than they compute. 0: one, in order.
+TESTERS ?= 3
 VENV    := .venv
 BIN     := $(VENV)/bin
 
@@ -20,8 +22,10 @@ endif
 demo: $(VENV)/.demo
 	@exec $(BIN)/strata demo --seconds $(SECONDS)
 
-test: $(VENV)/.test $(VENV)/.tools lint
-	$(BIN)/pytest
+# the tools come while packages are installed; tests of one file share its servers, so they stay together
+test: $(VENV)/.torch
+	@$(MAKE) --no-print-directory --jobs=2 $(VENV)/.tools lint
+	$(BIN)/pytest --numprocesses=$(TESTERS) --dist=loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
