@@ -61,8 +61,29 @@ TO_PARTS: Final = np.array([[part_of(feature) == part for part in PARTS] for fea
 """float32 [features, parts]: (features · weights) summed by part."""
 
 
+def popularity_forms(popularity: NDArray[np.float32], top: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The features of items that are the same for every user: ratio and log at each half-life.
+
+    Parameters
+    ----------
+    popularity : float32 [n, half-lives]
+        Decayed counts among everybody.
+    top : float32 [half-lives]
+        The largest of each, of all items.
+
+    Returns
+    -------
+    float32 [n, 2 · half-lives]
+        As :data:`FEATURES` orders them.
+    """
+    forms = np.empty((*popularity.shape, 2), np.float32)
+    np.divide(popularity, np.maximum(top, np.float32(1e-12)), out=forms[:, :, 0])
+    log_form(forms[:, :, 0], out=forms[:, :, 1])
+    return forms.reshape(len(popularity), -1)
+
+
 def features_of(
-    values: NDArray[np.float32], popularity: NDArray[np.float32], top: NDArray[np.float32], counts: NDArray[np.float32]
+    values: NDArray[np.float32], popularity: NDArray[np.float32], counts: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """The features of users' candidates.
 
@@ -70,10 +91,8 @@ def features_of(
     ----------
     values : float32 [scorers, b, m]
         Each scorer's value of each candidate, not negative; 0 in places that are not taken.
-    popularity : float32 [b, m, half-lives]
-        Decayed counts of the candidates among everybody.
-    top : float32 [half-lives]
-        The largest of each, of all items.
+    popularity : float32 [b, m, 2 · half-lives]
+        :func:`popularity_forms` of the candidates.
     counts : float32 [b, m]
         Clicks of the candidates in all.
 
@@ -89,10 +108,7 @@ def features_of(
         np.multiply(values[s], tops[s, :, None], out=ratio)
         log_form(ratio, out=log)
         rank_form(ratio, out=rank)
-    start = _POPULARITY
-    for h, scale in enumerate((1 / np.maximum(top, 1e-12)).tolist()):
-        np.multiply(popularity[:, :, h], np.float32(scale), out=made[:, start + 2 * h])
-        log_form(made[:, start + 2 * h], out=made[:, start + 2 * h + 1])
+    made[:, _POPULARITY : _POPULARITY + popularity.shape[2]] = popularity.transpose(0, 2, 1)
     np.log(1 + counts, out=made[:, -2])
     made[:, -2] *= 0.1
     np.exp(counts * np.float32(-0.2), out=made[:, -1])

@@ -17,6 +17,7 @@ from models.kernels import Precision
 from models.product import HalfProduct
 
 _DRIFT: Final = 0.03  # how far the mean may move from the built index's, as a length, before it is built anew
+_BLOCK: Final = 512  # items in a part of the exact product: what is done to it finds it in the processor's cache
 _WIDER: Final = 2  # so many times what is asked for is scored again exactly: one bit a dimension orders roughly
 
 
@@ -96,10 +97,15 @@ class ItemIndex:
         items, n = self.items, len(self.items)
         if self._half is not None:
             return self._half.cosines(vectors)
-        products = vectors @ items.vectors[:n].T
-        products -= (vectors @ items.mean)[:, None]
-        products *= items.centred_scale[:n]
-        scores: NDArray[np.float32] = products
+        scores = np.empty((len(vectors), n), np.float32)
+        users, to_mean = np.ascontiguousarray(vectors.T), vectors @ items.mean
+        for start in range(0, n, _BLOCK):
+            some = slice(start, min(n, start + _BLOCK))
+            # the many on the left: of 16 users half the time of the other way round, of 64 two thirds (OpenBLAS, AVX2)
+            products = items.vectors[some] @ users
+            products -= to_mean
+            products *= items.centred_scale[some, None]
+            scores[:, some] = products.T
         return scores
 
     def cosines(self, vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:

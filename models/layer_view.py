@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from models.centres import distances, route
 from models.errors import InvalidEvent
+from models.features import popularity_forms
 from models.items import ItemStore
 from models.layer_membership import Membership, nobody, soft
 from models.popularity import HALF_LIVES
@@ -57,7 +58,7 @@ class LayerView:
         self._place: NDArray[np.int32] = np.zeros(0, np.int32)
         self._listed: NDArray[np.int64] = np.array([-1])  # place → row
         self._shares: dict[str, NDArray[np.float32]] = {}
-        self._counts: NDArray[np.float32] | None = None
+        self._popularity: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
         self._tops: dict[tuple[str, int], NDArray[np.int64]] = {}
 
     @property
@@ -96,7 +97,7 @@ class LayerView:
         if info.id == "root":
             self._shares.clear()
             self._tops.clear()
-            self._counts = None
+            self._popularity = None
             self._place_all()
             return
         self._extend(rows)
@@ -167,22 +168,13 @@ class LayerView:
 
     def popularity(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """Decayed counts among everybody, float32 [rows, half-lives]."""
-        if self._counts is None or len(self._counts) < len(self._listed):
-            root = self._layers.get("root")
-            made = np.zeros((len(self._listed), len(root.half_lives) if root else len(HALF_LIVES)), np.float32)
-            if root:
-                made[self.places(root.rows)] = root.counts
-            self._counts = made
-        counts: NDArray[np.float32] = self._counts[self.places(rows)]
+        counts: NDArray[np.float32] = self._everybody()[0][self.places(rows)]
         return counts
 
-    def popularity_top(self) -> NDArray[np.float32]:
-        """The largest of :meth:`popularity` at each half-life, float32 [half-lives]."""
-        root = self._layers.get("root")
-        if root is None or not len(root.rows):
-            return np.zeros(len(HALF_LIVES), np.float32)
-        top: NDArray[np.float32] = root.counts.max(axis=0)
-        return top
+    def popularity_forms(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """:func:`~models.features.popularity_forms` of items, float32 [..., 2 · half-lives]."""
+        forms: NDArray[np.float32] = self._everybody()[1][self.places(rows)]
+        return forms
 
     def popular(self, n: int) -> NDArray[np.int64]:
         """Top items of everybody, the union over the half-lives, each giving its share of n."""
@@ -195,6 +187,16 @@ class LayerView:
             _, first = np.unique(by_rank.ravel(), return_index=True)
             self._tops[key] = root.rows[by_rank.ravel()[np.sort(first)][:n]]
         return self._tops[key]
+
+    def _everybody(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Counts among everybody and their features, by place; made when first asked for after news."""
+        if self._popularity is None or len(self._popularity[0]) < len(self._listed):
+            root = self._layers.get("root")
+            counts = np.zeros((len(self._listed), len(root.half_lives) if root else len(HALF_LIVES)), np.float32)
+            if root:
+                counts[self.places(root.rows)] = root.counts
+            self._popularity = counts, popularity_forms(counts, counts.max(axis=0))
+        return self._popularity
 
     def _shares_of(self, layer_id: str) -> NDArray[np.float32]:
         """p of every place in a layer, float32 [places]; made when first asked for after news."""

@@ -371,17 +371,16 @@ class Recommender:
             counts = self.neighbours.counts[rows]
             values[4] = self._sequence_scores(histories, found, counts)
             values[5] = found.linear
-            popularity, top = self._popularity(rows)
-            made = features_of(values, popularity, top, counts)
+            made = features_of(values, self._popularity(rows), counts)
         with self._timed("score"):
             scores = score(weights, made, found.valid)
         return Scored(found, made, histories.buckets, scores)
 
-    def _popularity(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Decayed counts of items among everybody, float32 [..., half-lives], and the largest that there are."""
+    def _popularity(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """:func:`~models.features.popularity_forms` of items."""
         if self.layers is None:
-            return np.zeros((*rows.shape, len(HALF_LIVES)), np.float32), np.ones(len(HALF_LIVES), np.float32)
-        return self.layers.popularity(rows), self.layers.popularity_top()
+            return np.zeros((*rows.shape, 2 * len(HALF_LIVES)), np.float32)
+        return self.layers.popularity_forms(rows)
 
     def _sequence_scores(
         self, histories: Histories, found: Candidates, counts: NDArray[np.float32]

@@ -218,9 +218,9 @@ class SequenceScorer:
             clicks = torch.from_numpy(known[histories.rows, :d])
             states: NDArray[np.float32] = self._net(clicks, torch.from_numpy(there)).numpy()
         if len(self.items) <= _EVERY:
-            every = states @ known[: len(self.items), :d].T
-            every += known[: len(self.items), d]
-            logits = np.take_along_axis(every, rows, axis=1)
+            every = known[: len(self.items), :d] @ states.T  # the many on the left: see :meth:`ItemIndex.scores`
+            every += known[: len(self.items), d, None]
+            logits = np.take_along_axis(every.T, rows, axis=1)
         else:
             logits = np.matmul(known[rows, :d], states[:, :, None])[:, :, 0] + known[rows, d]
         logits = np.where(valid, logits, np.float32(-np.inf))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from models.diversity import diversify
-from models.features import FEATURES, PARTS, SCORERS, TO_PARTS, features_of, rank_form
+from models.features import FEATURES, PARTS, SCORERS, TO_PARTS, features_of, popularity_forms, rank_form
 from models.histories import BUCKETS, Histories
 from models.popularity import HALF_LIVES
 from models.profile import Profile
@@ -18,7 +18,9 @@ def made_of(values: np.ndarray, popularity: np.ndarray | None = None, counts: np
     shape = values.shape[1:]
     popularity = np.zeros((*shape, len(HALF_LIVES)), np.float32) if popularity is None else popularity
     counts = np.zeros(shape, np.float32) if counts is None else counts
-    return features_of(values, popularity, popularity.reshape(-1, len(HALF_LIVES)).max(axis=0), counts)
+    flat = popularity.reshape(-1, len(HALF_LIVES))
+    forms = popularity_forms(flat, flat.max(axis=0))
+    return features_of(values, forms.reshape(*counts.shape, -1), counts)
 
 
 def column(made: np.ndarray, feature: str) -> np.ndarray:

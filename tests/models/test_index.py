@@ -42,6 +42,14 @@ def recall(items: ItemStore, index: ItemIndex, k: int = 20) -> float:
     return float(np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(wanted, found, strict=True)]))
 
 
+def test_the_exact_product_is_the_cosine_of_every_item_whatever_part_it_is_in() -> None:
+    items, index = filled(1300)
+    queries = items.centred(np.arange(5)).copy()
+    scores = index.scores(queries)
+    assert scores.flags.c_contiguous, "who ranks marks what is seen in it"
+    np.testing.assert_allclose(scores, queries @ items.centred(np.arange(1300)).T, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["ivf", "hnsw"])
 def test_the_approximate_search_finds_what_the_exact_one_finds(kind: str) -> None:
     items, index = filled(kind=kind, exact_below=100)
