@@ -142,7 +142,7 @@ class ItemIndex:
         else:  # unlike a list's candidates, these are the answer
             cosines, rows = self._found(vectors, 32 + 2 * _WIDER * k)
         if k < rows.shape[1]:  # only the best are sorted: a sixth of the time with 20,000 items
-            best = np.argpartition(cosines, -k, axis=1)[:, -k:]
+            best = np.sort(np.argpartition(cosines, -k, axis=1)[:, -k:], axis=1)  # of equals the earlier stays first
             cosines, rows = np.take_along_axis(cosines, best, axis=1), np.take_along_axis(rows, best, axis=1)
         best = np.argsort(-cosines, axis=1, kind="stable")
         cosines = np.take_along_axis(cosines, best, axis=1)

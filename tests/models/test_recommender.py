@@ -381,6 +381,23 @@ def test_nothing_of_one_call_is_left_in_the_next(sparse: bool, monkeypatch: pyte
     np.testing.assert_array_equal(before.scores, after.scores)
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+def test_where_nothing_is_on_offer_and_nothing_popular_lists_are_empty(
+    sparse: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if sparse:
+        monkeypatch.setattr("models.candidates._FILLED", 0)
+    shop = Shop()
+    shop.populate()
+    index = ItemIndex(shop.items, exact_below=100 if sparse else 1_000)
+    recommender = Recommender(shop.items, shop.neighbours, index)
+    assert recommender.recommend([Profile("nobody")], NOW)[0].rows, "there is something yet"
+    for item_id in list(shop.items.ids):
+        shop.items.withdraw(item_id)
+    recommender.follow()
+    assert recommender.recommend([Profile("nobody")], NOW)[0].rows == []
+
+
 def test_an_error_leaves_nothing_behind(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     tea = shop.click("unlucky", "tea-1", "tea-2")
     before = shop.recommender.score([tea], NOW)
