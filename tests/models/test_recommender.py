@@ -375,6 +375,7 @@ def test_nothing_of_one_call_is_left_in_the_next(sparse: bool, monkeypatch: pyte
     recommender = Recommender(shop.items, shop.neighbours, index, shop.view, few)
     before = recommender.score([tea], NOW)
     assert before.candidates.linear.any()
+    assert (np.diff(before.candidates.rows[before.candidates.valid]) > 0).all(), "rising, none twice"
     recommender.recommend([shop.click(f"u{i}") for i in range(60)], NOW)
     after = recommender.score([tea], NOW)
     np.testing.assert_array_equal(before.candidates.rows, after.candidates.rows)
