@@ -30,6 +30,14 @@ def shop() -> Shop:
     return shop
 
 
+@pytest.fixture(params=[False, True], ids=["dense", "sparse"])
+def sparse(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether candidates are found as in a large catalogue, by keys alone; the index must be inexact then, too."""
+    if request.param:
+        monkeypatch.setattr("models.candidates._FILLED", 0)
+    return bool(request.param)
+
+
 def regressed(shop: Shop) -> None:
     """Give the shop a linear part."""
     counts = CoClicks(shop.items)
@@ -289,12 +297,9 @@ def test_the_deep_part_ranks_what_has_been_clicked_and_its_share_is_told() -> No
     assert all(parts[PARTS.index("sequence")] == 0 for parts in plain.recommend([profile], NOW)[0].parts)
 
 
-@pytest.mark.parametrize("sparse", [False, True])
 def test_the_linear_part_brings_its_own_candidates_and_names_the_clicks_that_it_follows_from(
-    sparse: bool, monkeypatch: pytest.MonkeyPatch
+    sparse: bool,
 ) -> None:
-    if sparse:
-        monkeypatch.setattr("models.candidates._FILLED", 0)
     shop = Shop()
     shop.populate()
     linear = shop.neighbours.linear
@@ -362,10 +367,7 @@ def test_a_catalogue_past_the_threshold_is_ranked_by_the_approximate_index_alike
         assert len(set(a.rows) & set(b.rows)) >= 9
 
 
-@pytest.mark.parametrize("sparse", [False, True])
-def test_nothing_of_one_call_is_left_in_the_next(sparse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if sparse:
-        monkeypatch.setattr("models.candidates._FILLED", 0)
+def test_nothing_of_one_call_is_left_in_the_next(sparse: bool) -> None:
     shop = Shop()
     shop.populate()
     regressed(shop)
@@ -382,12 +384,9 @@ def test_nothing_of_one_call_is_left_in_the_next(sparse: bool, monkeypatch: pyte
     np.testing.assert_array_equal(before.scores, after.scores)
 
 
-@pytest.mark.parametrize("sparse", [False, True])
 def test_where_nothing_is_on_offer_and_nothing_popular_lists_are_empty(
-    sparse: bool, monkeypatch: pytest.MonkeyPatch
+    sparse: bool,
 ) -> None:
-    if sparse:
-        monkeypatch.setattr("models.candidates._FILLED", 0)
     shop = Shop()
     shop.populate()
     index = ItemIndex(shop.items, exact_below=100 if sparse else 1_000)
