@@ -297,9 +297,7 @@ def test_the_deep_part_ranks_what_has_been_clicked_and_its_share_is_told() -> No
     assert all(parts[PARTS.index("sequence")] == 0 for parts in plain.recommend([profile], NOW)[0].parts)
 
 
-def test_the_linear_part_brings_its_own_candidates_and_names_the_clicks_that_it_follows_from(
-    sparse: bool,
-) -> None:
+def test_the_linear_part_brings_its_own_candidates_and_names_the_clicks_that_it_follows_from(sparse: bool) -> None:
     shop = Shop()
     shop.populate()
     linear = shop.neighbours.linear
@@ -384,9 +382,7 @@ def test_nothing_of_one_call_is_left_in_the_next(sparse: bool) -> None:
     np.testing.assert_array_equal(before.scores, after.scores)
 
 
-def test_where_nothing_is_on_offer_and_nothing_popular_lists_are_empty(
-    sparse: bool,
-) -> None:
+def test_where_nothing_is_on_offer_and_nothing_popular_lists_are_empty(sparse: bool) -> None:
     shop = Shop()
     shop.populate()
     index = ItemIndex(shop.items, exact_below=100 if sparse else 1_000)
