@@ -94,7 +94,9 @@ class Demo:
                     view = View(process, connection, shop, rate, self.seconds)
                     self._show(view, process, connection, shop, rate, stop)
             finally:
-                with out.status("stopping: finishing what is in flight"):
+                with out.status("stopping: finishing what is in flight"), contextlib.ExitStack() as last:
+                    if view is not None:
+                        last.callback(view.close)  # the last clicks' lists are still to come
                     process.close()
             if self._failed is not None:
                 raise self._failed
@@ -127,7 +129,6 @@ class Demo:
             over.set()
             for thread in threads:
                 thread.join()
-            view.close()
 
     @contextlib.contextmanager
     def _picture(self, view: View) -> Iterator[Callable[[], None]]:

@@ -25,6 +25,7 @@ from producers.connection import Connection
 
 _WINDOW_S: Final = 10.0  # rates and quantiles are of the last so many seconds
 _STAY_S: Final = 10.0  # how long the same user is shown
+_QUIET_S: Final = 0.5  # with nothing new for so long, everything has been read
 _CLICKS: Final = 10  # remembered of a user
 _WIDE: Final = 120  # columns from which clicks and list stand side by side
 _AROUND: Final = 19  # lines of the picture that are not places of the list
@@ -108,7 +109,9 @@ class View:
         self._freshness.append(fresh)
         if self._shown is not None and self._shown.user_id == made.user_id:
             self._shown, self._new = made, listed - before
-        elif now - self._shown_since > _STAY_S and made.encoded and len(made.items) > 4:
+        elif (self._shown is None and made.items) or (
+            now - self._shown_since > _STAY_S and made.encoded and len(made.items) > 4
+        ):  # an encoder that is behind is no reason to show nobody
             self._shown, self._new, self._shown_since = made, listed - before, now
 
     def _layer(self, record: Record) -> None:
@@ -299,7 +302,9 @@ class View:
         return Group(*parts)
 
     def close(self) -> None:
-        """Stop reading."""
+        """Read what was published while Strata stopped, and read no more."""
+        while self._reader.poll(_QUIET_S):
+            pass
         self._reader.close()
 
 
