@@ -1,8 +1,8 @@
 """The items worth ranking for a user: near in vector, co-clicked, on top in his layers, popular.
 
 Design §7: the union of 200 by text, 200 by co and 100 of the layers loses nothing against scoring everything; nor do
-80, 120 and 45, the defaults. The linear part brings 40 of its own. Users are worked on together; a pair of user and
-item is the key ``user · n + row``, so that one flat array holds all of them.
+80, 120 and 45, the defaults. The linear part brings 40 of its own, what reads like single clicks 60. Users are worked
+on together; a pair of user and item is the key ``user · n + row``, so that one flat array holds all of them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from models.cotext import NewItems
 from models.histories import RECENT, Histories
 from models.index import ItemIndex
+from models.likeness import Likeness
 from models.neighbours import Neighbours
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Candidates:
         What the linear part says, not below 0: see :mod:`models.linear`.
     text : float32 [b, m]
         Cosine, not below 0.
+    like : float32 [b, m]
+        What single clicks say by text: see :mod:`models.likeness`.
     cotext : float32 [b, m], optional
         Of new items: see :mod:`models.cotext`. None where no places are kept for them.
     """
@@ -54,6 +57,7 @@ class Candidates:
     recent: NDArray[np.float32]
     linear: NDArray[np.float32]
     text: NDArray[np.float32]
+    like: NDArray[np.float32]
     cotext: NDArray[np.float32] | None = None
 
 
@@ -62,6 +66,7 @@ class Quota:
     """How many candidates each source gives, about."""
 
     text: int
+    like: int
     co: int
     linear: int
     layer: int
@@ -90,11 +95,13 @@ class CandidateSources:
         self.index = index
         self.layers = layers
         self.quota = quota
-        self.new = NewItems(index.items, neighbours, index)
+        self.likeness = Likeness(index.items, index)
+        self.new = NewItems(index.items, neighbours, self.likeness)
         self.wanted: NDArray[np.int64] = np.empty(0, np.int64)
         self._sums: NDArray[np.float32] = np.zeros(0, np.float32)
         self._recent: NDArray[np.float32] = np.zeros(0, np.float32)
         self._linear: NDArray[np.float32] = np.zeros(0, np.float32)
+        self._like: NDArray[np.float32] = np.zeros(0, np.float32)
         self._marks: NDArray[np.bool_] = np.zeros(0, np.bool_)
         self._places: NDArray[np.int32] = np.zeros(0, np.int32)
 
@@ -140,16 +147,18 @@ class CandidateSources:
         b, n = len(vectors), len(offered)
         self._reserve(b * n)
         sums, marks = self._sums[: b * n], self._marks[: b * n]
-        recent, linear = self._recent[: b * n], self._linear[: b * n]
+        recent, linear, like = self._recent[: b * n], self._linear[: b * n], self._like[: b * n]
+        self.likeness.look_up(histories.rows.T[histories.decay.T > 0])  # everybody's newest click first
         touched = self.neighbours.add_scores(histories.rows, histories.decay, sums, n)
         lately = self.neighbours.add_scores(histories.rows[:, :RECENT], histories.recent, recent, n)
         regressed = self.neighbours.linear.add_scores(histories.rows, histories.long, linear, n)
-        linear[seen] = 0
+        alike = self.likeness.add_scores(histories.rows, histories.decay, like, n)
+        linear[seen] = like[seen] = 0
         known = sums[seen] if self.quota.new else None
         sums[seen] = 0
         near = None
         if n > _FILLED and not self.index.exact:
-            found = self._sparse(marks, sums, touched, regressed, vectors, membership, seen, offered, least)
+            found = self._sparse(marks, sums, touched, regressed, alike, vectors, membership, seen, offered, least)
         else:
             found, near = self._dense(marks, sums, vectors, membership, seen, offered, least)
         rows, valid, keys = _side_by_side(found, b, n)
@@ -158,6 +167,7 @@ class CandidateSources:
         said = np.where(valid, np.maximum(linear[keys], 0), np.float32(0))
         text = self.index.cosines(vectors, rows) if near is None else near.ravel()[keys]
         text = np.where(valid, np.maximum(text, 0), np.float32(0))
+        reads = np.where(valid, like[keys], np.float32(0))
         cotext = None
         if known is not None:
             sums[seen] = known  # what somebody has met says most about what reads like it
@@ -166,11 +176,13 @@ class CandidateSources:
             sums.fill(0)
             recent.fill(0)
             linear.fill(0)
+            like.fill(0)
         else:
             sums[touched] = 0
             recent[lately] = 0
             linear[regressed] = 0
-        return Candidates(rows, valid, co, newest, said, text, cotext)
+            like[alike] = 0
+        return Candidates(rows, valid, co, newest, said, text, reads, cotext)
 
     def _dense(
         self,
@@ -186,8 +198,8 @@ class CandidateSources:
         b, n = len(vectors), len(offered)
         text = self._mark_text(marks, vectors, seen, offered)
         marks[self._co(np.flatnonzero(sums > 0), sums, b, n)] = True
-        linear = self._linear[: b * n]
-        marks[self._regressed(np.flatnonzero(linear > 0), linear, b, n)] = True
+        for values, most in ((self._linear[: b * n], self.quota.linear), (self._like[: b * n], self.quota.like)):
+            marks[_best_keys(np.flatnonzero(values > 0), values, b, n, most)] = True
         if self.layers is not None and membership is not None:
             for keys in self._layer_keys(self.layers, membership, n):
                 marks[keys] = True
@@ -208,6 +220,7 @@ class CandidateSources:
         sums: NDArray[np.float32],
         touched: NDArray[np.int64],
         regressed: NDArray[np.int64],
+        alike: NDArray[np.int64],
         vectors: NDArray[np.float32],
         membership: Membership | None,
         seen: NDArray[np.int64],
@@ -219,8 +232,11 @@ class CandidateSources:
         near = self.index.near(vectors, self.quota.text)
         keys = [(near + (np.arange(b) * n)[:, None])[near >= 0]]
         keys.append(self._co(self._once(touched[sums[touched] > 0]), sums, b, n))
-        linear = self._linear[: b * n]
-        keys.append(self._regressed(self._once(regressed[linear[regressed] > 0]), linear, b, n))
+        for values, where, most in (
+            (self._linear[: b * n], regressed, self.quota.linear),
+            (self._like[: b * n], alike, self.quota.like),
+        ):
+            keys.append(_best_keys(self._once(where[values[where] > 0]), values, b, n, most))
         if self.layers is not None and membership is not None:
             keys += self._layer_keys(self.layers, membership, n)
         if len(self.wanted):
@@ -264,6 +280,7 @@ class CandidateSources:
             self._sums = np.zeros(cells, np.float32)
             self._recent = np.zeros(cells, np.float32)
             self._linear = np.zeros(cells, np.float32)
+            self._like = np.zeros(cells, np.float32)
             self._marks = np.zeros(cells, np.bool_)
 
     def _mark_text(
@@ -295,10 +312,6 @@ class CandidateSources:
         counts = _counts(keys, b, n)
         values = sums[keys] * self.neighbours.damping(keys - np.repeat(np.arange(b), counts) * n)
         return keys[_best(values, counts, self.quota.co)]
-
-    def _regressed(self, keys: NDArray[np.int64], linear: NDArray[np.float32], b: int, n: int) -> NDArray[np.int64]:
-        """Of the keys, user by user, that the linear part speaks for: the best of each user."""
-        return keys[_best(linear[keys], _counts(keys, b, n), self.quota.linear)]
 
     def _layer_keys(self, layers: LayerView, membership: Membership, n: int) -> list[NDArray[np.int64]]:
         """Keys of the top items of the users' layers, and of what is popular with everybody."""
@@ -341,6 +354,11 @@ class CandidateSources:
         if self.layers is not None:
             yield from self.layers.popular(n).tolist()
         yield from range(n - 1, -1, -1)
+
+
+def _best_keys(keys: NDArray[np.int64], values: NDArray[np.float32], b: int, n: int, most: int) -> NDArray[np.int64]:
+    """Of the keys, user by user, the ``most`` of each user (about) with the largest of ``values`` [b · n]."""
+    return keys[_best(values[keys], _counts(keys, b, n), most)]
 
 
 def _counts(keys: NDArray[np.int64], b: int, n: int) -> NDArray[np.int64]:

@@ -1,8 +1,9 @@
 """New items: co-occurrence borrowed from what reads alike (design §7, "cotext").
 
-An item that few have clicked has no co-clicks of its own. What its nearest items in text have stands in for them::
+An item that few have clicked has no co-clicks of its own. What its nearest items in text (:mod:`models.likeness`) have
+stands in for them::
 
-    cotext(q) = Σ_j max(0, cos(q, j)) · co(j) / Σ_j max(0, cos(q, j))        j: the 20 nearest of q
+    cotext(q) = Σ_j max(0, cos(q, j)) · co(j) / Σ_j max(0, cos(q, j))        j: the nearest of q
 """
 
 from __future__ import annotations
@@ -12,22 +13,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.index import ItemIndex
 from models.items import ItemStore
+from models.likeness import Likeness
 from models.neighbours import Neighbours
 
 FEW: Final = 5
 """Clicks below which an item is new."""
 
-NEAR: Final = 20
-"""Items in text that stand in for its co-clicks."""
-
 MOST: Final = 512
 """New items that are looked at, those that came last: a catalogue of a million has mostly items that nobody clicks."""
 
 RECKONED: Final = 16  # times that the tables are followed between two reckonings over all items, once few are new
-_BATCH: Final = 64  # whose nearest are looked up between two batches of lists
-_GROWN: Final = 1.2  # times the items there were: those that are near now are others
 
 
 class NewItems:
@@ -37,30 +33,24 @@ class NewItems:
     ----------
     rows : int64 [f]
         The new ones that may be found by co of their nearest, rising.
-    near : int32 [f, NEAR + 1]
-        Their nearest, themselves among them.
-    weights : float32 [f, NEAR + 1]
-        Their cosines, summing up to 1; 0 for themselves, and where there are fewer.
+    near : int32 [f, NEAR]
+        Their nearest: see :class:`~models.likeness.Likeness`.
+    weights : float32 [f, NEAR]
+        Their cosines, summing up to 1; 0 where there are fewer.
     place : int32 [items]
         Row → its place in these arrays; -1 for an item that is not new.
     common : bool
         Most clicks were on items that were new then, Σ_q min(n_q, FEW) ≥ ½ Σ_q n_q: to be new is no drawback yet.
     """
 
-    def __init__(self, items: ItemStore, neighbours: Neighbours, index: ItemIndex) -> None:
+    def __init__(self, items: ItemStore, neighbours: Neighbours, likeness: Likeness) -> None:
         self._items = items
         self._neighbours = neighbours
-        self._index = index
-        self._known: dict[int, tuple[int, NDArray[np.int32], NDArray[np.float32]]] = {}
-        self._few: list[int] = []
+        self._likeness = likeness
+        self._laid_out: tuple[int, int, list[int]] = (0, 0, [])
         self._followed = 0
         self.common = True
-        self._lay_out([], 0)
-
-    def changed(self, rows: set[int]) -> None:
-        """The vectors of these items changed: others are near to them now."""
-        for row in rows:
-            self._known.pop(row, None)
+        self._lay_out(np.empty(0, np.int64), 0)
 
     def follow(self, offered: NDArray[np.bool_]) -> None:
         """Follow clicks and catalogue: items on offer, bool [n]. Cheap while the same items are new."""
@@ -69,32 +59,21 @@ class NewItems:
             counts = self._neighbours.counts[:n]
             self.common = bool(2 * np.minimum(counts, FEW).sum() >= counts.sum())
         self._followed += 1
-        few = np.flatnonzero((self._neighbours.counts[:n] < FEW) & offered)[-MOST:].tolist()
-        unknown = [row for row in few if row not in self._known or self._known[row][0] * _GROWN < n][:_BATCH]
-        if unknown:
-            self._look_up(unknown, n)
-        elif n == len(self.place) and few == self._few:
-            return
-        self._few = few
-        wanted = set(few)
-        self._known = {row: known for row, known in self._known.items() if row in wanted}
-        self._lay_out([row for row in few if row in self._known], n)
+        few = np.flatnonzero((self._neighbours.counts[:n] < FEW) & offered)[-MOST:]
+        self._likeness.look_up(few)
+        state = n, self._likeness.version, few.tolist()
+        if state != self._laid_out:
+            self._laid_out = state
+            self._lay_out(few[self._likeness.known(few)], n)
 
-    def _look_up(self, unknown: list[int], n: int) -> None:
-        rows = np.array(unknown)
-        cosines, near = self._index.search(self._items.centred(rows), NEAR + 1)
-        weights = np.where((near == rows[:, None]) | (near < 0), 0, np.maximum(cosines, 0)).astype(np.float32)
-        weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
-        for at, row in enumerate(unknown):
-            self._known[row] = n, np.maximum(near[at], 0).astype(np.int32), weights[at]
-
-    def _lay_out(self, rows: list[int], n: int) -> None:
-        self.rows = np.array(rows, np.int64)
-        shape = len(rows), NEAR + 1
-        self.near = np.array([self._known[row][1] for row in rows], np.int32).reshape(shape)
-        self.weights = np.array([self._known[row][2] for row in rows], np.float32).reshape(shape)
+    def _lay_out(self, rows: NDArray[np.int64], n: int) -> None:
+        self.rows = rows
+        self._likeness.grow()
+        self.near = self._likeness.ids[rows]
+        self.weights = self._likeness.cosines(rows)
+        self.weights /= np.maximum(self.weights.sum(axis=1, keepdims=True), 1e-9)
         self.place = np.full(n, -1, np.int32)
-        self.place[self.rows] = np.arange(len(rows))
+        self.place[rows] = np.arange(len(rows))
 
     def scores(self, sums: NDArray[np.float32], n: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """cotext of candidates, float32 [b, m]; 0 for those that are not new.

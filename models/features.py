@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 
 from models.popularity import HALF_LIVES
 
-SCORERS: Final = ("co", "co.short", "text", "layer", "sequence", "linear")
-"""Scorers of a user and an item: co, co of the newest clicks (each counts .6 of the next newer), text, layers, the deep
-part (:mod:`models.sequence`) and the linear one (:mod:`models.linear`)."""
+SCORERS: Final = ("co", "co.short", "text", "text.like", "layer", "sequence", "linear")
+"""Scorers of a user and an item: co, co of the newest clicks (each counts .6 of the next newer), text by the user's
+vector, text by single clicks (:mod:`models.likeness`), layers, the deep part (:mod:`models.sequence`) and the linear
+one (:mod:`models.linear`)."""
 
 FORMS: Final = ("ratio", "log", "rank")
 

@@ -69,6 +69,8 @@ class ItemStore:
         The row of all items that have none of their own; -1 while there is room for all. It is never encoded.
     changed : set[int]
         Rows whose vector or availability changed since the index last looked; the index empties it.
+    moved : set[int]
+        Rows whose vector is another than before, of those that had one; :class:`~models.likeness.Likeness` empties it.
     """
 
     def __init__(self, dimension: int, most_undescribed: int = UNDESCRIBED) -> None:
@@ -83,6 +85,7 @@ class ItemStore:
         self.safety: list[tuple[str, ...]] = []
         self.tokens: list[NDArray[np.int32]] = []
         self.changed: set[int] = set()
+        self.moved: set[int] = set()
         self.mean: NDArray[np.float32] = np.zeros(dimension, np.float32)
         self.mean_version = 0
         self._rows: dict[str, int] = {}
@@ -182,6 +185,8 @@ class ItemStore:
         row = self.describe(item_id)
         if not (self.encoded[row] and np.array_equal(self.vectors[row], vector)):
             self.vectors[row] = vector
+            if self.encoded[row]:
+                self.moved.add(row)
             self.encoded[row] = True
             self._since_recentre += 1
         self.titles[row], self.categories[row] = record.title or item_id, record.category

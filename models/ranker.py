@@ -18,11 +18,13 @@ DEFAULT_WEIGHTS: Final[dict[str, tuple[float, ...]]] = {
     "co.log": (0.16, 0.13, 0.20, 0.07, 0.26, 0.16),
     "co.rank": (0.00, 0.09, 0.06, 0.02, 0.00, 0.00),
     "co.short.ratio": (0.27, 0.28, 0.33, 0.26, 0.38, 0.08),
-    "co.short.log": (0.00, 0.00, 0.03, 0.00, 0.07, 0.00),
     "co.short.rank": (0.00, 0.09, 0.16, 0.00, 0.00, 0.00),
-    "text.ratio": (0.53, 0.40, 0.49, 0.56, 0.46, 0.68),
-    "text.log": (0.08, 0.00, 0.07, 0.14, 0.08, 0.09),
-    "text.rank": (0.29, 0.20, 0.25, 0.33, 0.26, 0.40),
+    "text.ratio": (0.11, 0.06, 0.14, 0.19, 0.02, 0.29),
+    "text.log": (0.13, 0.05, 0.19, 0.22, 0.07, 0.13),
+    "text.rank": (0.00, 0.00, 0.00, 0.01, 0.00, 0.11),
+    "text.like.ratio": (0.04, 0.03, 0.05, 0.00, 0.20, 0.10),
+    "text.like.log": (0.25, 0.04, 0.23, 0.38, 0.41, 0.26),
+    "text.like.rank": (0.09, 0.05, 0.12, 0.04, 0.11, 0.18),
     "layer.log": (0.07, 0.13, 0.01, 0.02, 0.00, 0.01),
     "layer.rank": (0.01, 0.03, 0.14, 0.00, 0.00, 0.00),
     "sequence.log": (1.51, 1.21, 0.77, 0.84, 0.60, 0.45),
@@ -30,7 +32,7 @@ DEFAULT_WEIGHTS: Final[dict[str, tuple[float, ...]]] = {
     "linear.ratio": (0.08, 0.01, 0.01, 0.08, 0.23, 0.25),
     "linear.log": (0.16, 0.00, 0.12, 0.19, 0.32, 0.17),
     "linear.rank": (0.00, 0.00, 0.00, 0.00, 0.01, 0.20),
-    "text.new": (0.44, 0.32, 0.43, 0.40, 0.54, 0.51),
+    "text.new": (0.53, 0.45, 0.53, 0.51, 0.58, 0.63),
     "popularity.300.ratio": (0.18, 0.12, 0.06, 0.00, 0.00, 0.01),
     "popularity.300.log": (0.27, 0.19, 0.23, 0.00, 0.00, 0.12),
     "popularity.1000.ratio": (0.14, 0.05, 0.01, 0.00, 0.00, 0.00),
@@ -39,6 +41,7 @@ DEFAULT_WEIGHTS: Final[dict[str, tuple[float, ...]]] = {
     "popularity.3000.log": (0.16, 0.29, 0.11, 0.18, 0.00, 0.00),
     "popularity.10000.log": (0.07, 0.23, 0.00, 0.00, 0.00, 0.00),
     "popularity.50000.log": (0.05, 0.23, 0.00, 0.00, 0.00, 0.00),
+    "co.short.log": (0.00, 0.00, 0.03, 0.00, 0.07, 0.00),
     "item.log_count": (0.02, 0.05, 0.00, 0.00, 0.00, 0.00),
 }
 """Feature → weight for each of :data:`~models.histories.BUCKETS`; a feature that is not named weighs nothing.
@@ -64,6 +67,8 @@ class RankingConfig:
     """a: share of the re-encoded vector in the user's vector, 0 … 1; the rest is the decayed mean of his items."""
     text_candidates: int = 80
     """Nearest items by vector that are looked at."""
+    like_candidates: int = 60
+    """Items that are looked at since they read like single clicks."""
     co_candidates: int = 120
     """Co-clicked items that are looked at."""
     linear_candidates: int = 40

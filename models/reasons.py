@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from models.features import PARTS
 from models.histories import Histories
 from models.items import ItemStore
+from models.likeness import Likeness
 from models.neighbours import Neighbours
 
 VERBS: Final[Mapping[str, str]] = {
@@ -46,6 +47,7 @@ _CO, _TEXT, _LAYER, _SEQUENCE, _LINEAR, _POPULARITY, _NEW = (
 def because(
     items: ItemStore,
     neighbours: Neighbours,
+    likeness: Likeness,
     histories: Histories,
     vectors: NDArray[np.float32],
     picked: NDArray[np.int64],
@@ -54,9 +56,10 @@ def because(
     """For each user and item the rows of the clicks that raise it, the strongest first; -1 where there are fewer.
 
     By what is clicked together, where that matters under the weights that serve (:data:`MATTERS`): co and the linear
-    part, each click with its share of what each of them adds. Else by text where that matters, else by none. By text a
-    click j raises the cosine of the user's vector u ∝ Σ a_j v_j with the item q where v_j·q > (u·q)(v_j·u), the
-    derivative in a_j.
+    part, each click with its share of what each of them adds. Else by text where that matters, else by none. By text
+    those clicks that the item reads like (:mod:`models.likeness`). Of an item that reads like none of them in
+    particular, a click j raises the cosine of the user's vector u ∝ Σ a_j v_j with the item q where
+    v_j·q > (u·q)(v_j·u), the derivative in a_j.
 
     Parameters
     ----------
@@ -76,6 +79,10 @@ def because(
     together = np.maximum(parts[:, :, [_CO, _LINEAR]], 0).sum(axis=2) >= least
     gains[~together] = 0
     by_text = ~together & (parts[:, :, _TEXT] >= least)
+    if not by_text.any():
+        return _strongest(gains, histories.rows)
+    gains[by_text] = likeness.between(histories.rows, histories.decay, picked)[by_text]
+    by_text &= ~gains.any(axis=2)
     for user in np.flatnonzero(by_text.any(axis=1)).tolist():
         targets = np.flatnonzero(by_text[user])
         clicks = items.centred(histories.rows[user])

@@ -133,6 +133,7 @@ class Recommender:
         self._diversity = config.diversity
         quota = Quota(
             text=config.text_candidates,
+            like=config.like_candidates,
             co=config.co_candidates,
             linear=config.linear_candidates,
             layer=config.layer_candidates,
@@ -161,8 +162,9 @@ class Recommender:
         if self.sequence is not None:
             self.sequence.changed(self.items.changed)
             self.sequence.follow()
-        self.sources.new.changed(self.items.changed)
+        changed = self.items.changed.copy()
         self.index.sync()
+        self.sources.likeness.follow(changed)
         self.neighbours.grow()
         if self.config.new_items:
             n = len(self.items)
@@ -291,7 +293,7 @@ class Recommender:
             if promotion.boosted:
                 promotion.count_boosts(picked[np.isfinite(listed)])
                 parts = np.concatenate([parts, np.take_along_axis(added, chosen, axis=1)[:, :, None]], axis=2)
-            causes = because(self.items, self.neighbours, histories, vectors, picked, parts)
+            causes = because(self.items, self.neighbours, self.sources.likeness, histories, vectors, picked, parts)
             lists = self._lists(profiles, membership, picked, listed, parts, causes)
         for user, columns in enumerate(featured):
             lists[user].pinned = frozenset(rows[user, columns].tolist())
@@ -364,13 +366,14 @@ class Recommender:
             np.multiply(found.co, damping, out=values[0])
             np.multiply(found.recent, damping, out=values[1])
             values[2] = found.text
-            values[3] = (
+            values[3] = found.like
+            values[4] = (
                 0 if self.layers is None or membership is None else self.layers.candidate_scores(membership, rows)
             )
-            values[3] *= found.valid
+            values[4] *= found.valid
             counts = self.neighbours.counts[rows]
-            values[4] = self._sequence_scores(histories, found, counts)
-            values[5] = found.linear
+            values[5] = self._sequence_scores(histories, found, counts)
+            values[6] = found.linear
             made = features_of(values, self._popularity(rows), counts)
         with self._timed("score"):
             scores = score(weights, made, found.valid)

@@ -23,7 +23,7 @@ from models.sequence_learning import SequenceLearning
 from ops.peers.protocol import Clicks, Questions, top, within
 from ops.prequential import System
 
-SCORERS: Final = ("co", "text", "layer", "sequence", "linear")
+SCORERS: Final = ("co", "text", "text.like", "layer", "sequence", "linear")
 """What can also rank alone (popularity alone is a peer of its own)."""
 
 EVENT: Final = "click"
@@ -120,6 +120,8 @@ class Alone(Strata):
             raise ConfigurationError(f"no scorer {scorer!r}; there are {', '.join(SCORERS)}")
         super().__init__(items, sample=0.0, without={"sequence", "linear"} - {scorer})
         self.scorer = scorer
+        if scorer == "text.like":
+            self._look_everything_up()
         self._last: defaultdict[int, deque[int]] = defaultdict(lambda: deque(maxlen=WINDOW))
         self._met: defaultdict[int, set[int]] = defaultdict(set)
 
@@ -130,12 +132,12 @@ class Alone(Strata):
         return top(scores, questions, n)
 
     def learn(self, clicks: Clicks) -> None:
-        """Teach what the scorer reads, and nothing else: text reads nothing but vectors."""
+        """Teach what the scorer reads, and nothing else: both by text read nothing but vectors."""
         if self.scorer == "layer":
             super().learn(clicks)
             return
         within(clicks, len(self.system.items))
-        if self.scorer == "text":
+        if self.scorer in ("text", "text.like"):
             return
         if self.scorer == "linear":
             self._learn_together(clicks)
@@ -160,6 +162,11 @@ class Alone(Strata):
             met.add(item)
         system.solve()
 
+    def _look_everything_up(self) -> None:
+        likeness, every = self.system.recommender.sources.likeness, np.arange(len(self.system.items))
+        while len(rows := every[self.system.items.encoded[every] & ~likeness.known(every)]):
+            likeness.look_up(rows)
+
     def _values(self, profiles: list[Profile]) -> NDArray[np.float32]:
         system = self.system
         if self.scorer == "co":
@@ -168,6 +175,9 @@ class Alone(Strata):
         if self.scorer == "linear":
             histories = Histories.of(profiles)
             return system.neighbours.linear.scores(histories.rows, histories.long)
+        if self.scorer == "text.like":
+            histories = Histories.of(profiles)
+            return system.recommender.sources.likeness.scores(histories.rows, histories.decay)
         every = np.arange(len(system.items))
         if self.scorer == "sequence" and (scorer := system.recommender.sequence) is not None:
             shape = len(profiles), len(every)

@@ -109,7 +109,7 @@ _STRATA: Final = Method(
 
 SCORERS: Final[dict[str, Method]] = {
     f"{scorer} alone": Method("ops.peers.strata", "Alone", vectors=True, fixed=(("scorer", scorer),))
-    for scorer in ("co", "text", "layer", "sequence", "linear")
+    for scorer in ("co", "text", "text.like", "layer", "sequence", "linear")
 }
 """Each of Strata's scorers by itself."""
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from models import cotext
-from models.cotext import FEW, NEAR
+from models.cotext import FEW
+from models.likeness import NEAR
 from models.ranker import RankingConfig
 from models.recommender import RankedList
 from tests.small_shop import NOW, Shop, record
@@ -79,7 +80,7 @@ def test_the_nearest_are_others_and_their_weights_sum_up_to_one() -> None:
     new = shop.recommender.sources.new
     at = int(new.place[shop.items.row("tea-new")])
     near, weights = new.near[at], new.weights[at]
-    assert new.near.shape == (len(new.rows), NEAR + 1)
+    assert new.near.shape == (len(new.rows), NEAR)
     assert weights[near == shop.items.row("tea-new")].sum() == 0
     assert weights.sum() == pytest.approx(1, abs=1e-5)
     group = np.array([shop.items.ids[row].startswith("tea") for row in near])

@@ -27,7 +27,7 @@ def made_up(b: int = 12, m: int = 30, seed: int = 0) -> tuple[Scored, list[int]]
     nothing = np.zeros((b, m), np.float32)
     text = np.where(valid, features[:, FEATURES.index("text.ratio")], -1)
     scores = score(PRIOR[buckets], features, valid)
-    scored = Scored(Candidates(rows, valid, nothing, nothing, nothing, nothing), features, buckets, scores)
+    scored = Scored(Candidates(rows, valid, nothing, nothing, nothing, nothing, nothing), features, buckets, scores)
     return scored, (100 + text.argmax(axis=1)).tolist()
 
 
@@ -90,7 +90,7 @@ def test_lessons_are_sums_whatever_the_batches() -> None:
     for part in (slice(0, 3), slice(3, 16)):
         c = scored.candidates
         nothing = c.co[part]
-        some = Candidates(c.rows[part], c.valid[part], nothing, nothing, nothing, nothing)
+        some = Candidates(c.rows[part], c.valid[part], nothing, nothing, nothing, nothing, nothing)
         one = Scored(some, scored.features[part], scored.buckets[part], scored.scores[part])
         sum_of_parts.add(teach(one, targets[part], PRIOR, Rankings(PRIOR)))
     for name in ("clicks", "gradients", "squares", "hits"):

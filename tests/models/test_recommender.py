@@ -312,6 +312,7 @@ def test_the_linear_part_brings_its_own_candidates_and_names_the_clicks_that_it_
         shop.view,
         RankingConfig(
             text_candidates=3,
+            like_candidates=3,
             co_candidates=3,
             linear_candidates=1,  # what he has seen takes nobody's place
             layer_candidates=3,
@@ -338,6 +339,39 @@ def test_the_linear_part_brings_its_own_candidates_and_names_the_clicks_that_it_
     assert first.reason.text == "Because you bought Paint number 5002"
 
 
+def test_what_reads_like_one_click_is_a_candidate_and_names_that_click(sparse: bool) -> None:
+    shop = Shop()
+    shop.populate()
+    clicked = [*(f"rope-{i}" for i in range(12)), "tea-1", *(f"rope-{i}" for i in range(12, 18))]
+    profile = shop.click("ann", *clicked)
+    few = Recommender(
+        shop.items,
+        shop.neighbours,
+        ItemIndex(shop.items, exact_below=100 if sparse else 1_000),
+        shop.view,
+        RankingConfig(
+            text_candidates=3,
+            like_candidates=9,
+            co_candidates=3,
+            linear_candidates=1,
+            layer_candidates=3,
+            popular_candidates=1,
+            new_items=0,
+        ),
+    )
+    few.recommend([profile], NOW)  # somebody has asked for what reads like that tea
+    shop.items.put("tea-new", record(0, 1, title="New tea"))
+    few.follow()
+    few.weights = np.zeros_like(few.weights)
+    few.weights[:, FEATURES.index("text.like.ratio")] = 1
+    ranked = few.recommend([profile], NOW)[0]
+    place = shop.ids(ranked.rows).index("tea-new")
+    assert ranked.because[place][0] == shop.items.row("tea-1")
+    first = few.ranked_items(ranked, profile)[place]
+    assert first.reason.parts["text"] == first.score > 0
+    assert first.reason.text.startswith("Like Tea number 1")
+
+
 def test_candidates_lose_nothing_that_scoring_everything_would_list() -> None:
     few = RankingConfig(diversity=0, text_candidates=40, co_candidates=40, layer_candidates=30, popular_candidates=20)
     everything = dataclasses.replace(few, text_candidates=9999, co_candidates=9999, layer_candidates=9999)
@@ -361,6 +395,9 @@ def test_a_catalogue_past_the_threshold_is_ranked_by_the_approximate_index_alike
     index = ItemIndex(shop.items, exact_below=100, kind=kind)  # type: ignore[arg-type]
     other = Recommender(shop.items, shop.neighbours, index, shop.view, shop.recommender.config)
     assert not index.exact
+    for recommender in (shop.recommender, other):  # 64 items a list are looked up, and here is more to look up
+        recommender.recommend(profiles, NOW)
+        recommender.recommend(profiles, NOW)
     for a, b in zip(shop.recommender.recommend(profiles, NOW), other.recommend(profiles, NOW), strict=True):
         assert len(set(a.rows) & set(b.rows)) >= 9
 

@@ -36,7 +36,7 @@ KEPT = (1, 2, 3, 6, 20)
 """Last clicks left to the users who are asked for: every length of history is in it."""
 
 CLICKED = [PARTS.index(part) for part in ("co", "text", "linear")]
-HISTORY = ("co", "co.short", "text", "linear", "history")
+HISTORY = ("co", "co.short", "text", "text.like", "linear", "history")
 """Experts that rank by what the user clicked."""
 
 
