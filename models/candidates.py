@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from models.layer_view import LayerView
 
 _FILLED: Final = 32_000  # items up to which zeroing all sums is quicker than zeroing those that were touched
+_LOOKED_UP: Final = 16  # items of which it is found for a batch of lists what they read like, if the users are fewer
 _STRIDE: Final = 8  # a threshold is read off every 8th value: some 100 are wanted, not exactly 100
 
 
@@ -148,7 +149,8 @@ class CandidateSources:
         self._reserve(b * n)
         sums, marks = self._sums[: b * n], self._marks[: b * n]
         recent, linear, like = self._recent[: b * n], self._linear[: b * n], self._like[: b * n]
-        self.likeness.look_up(histories.rows.T[histories.decay.T > 0])  # everybody's newest click first
+        # everybody's newest click first; after a start not all at once, later there is hardly one a user
+        self.likeness.look_up(histories.rows.T[histories.decay.T > 0], max(b, _LOOKED_UP))
         touched = self.neighbours.add_scores(histories.rows, histories.decay, sums, n)
         lately = self.neighbours.add_scores(histories.rows[:, :RECENT], histories.recent, recent, n)
         regressed = self.neighbours.linear.add_scores(histories.rows, histories.long, linear, n)

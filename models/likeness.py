@@ -27,7 +27,7 @@ NEAR: Final = 20
 POWER: Final = 16.0
 """Of the cosine."""
 
-_BATCH: Final = 64  # items that are looked up at a time, between two batches of lists
+_BATCH: Final = 64  # items that are looked up for the catalogue's sake, between two batches of lists
 _WAITING: Final = 4_096  # arrivals that wait to be offered to their nearest; the oldest give way
 _GROWN: Final = 1.2  # times the items there were: those that are near now are others
 
@@ -72,20 +72,22 @@ class Likeness(ItemRows):
         cosines: NDArray[np.float32] = self.weights[rows] ** np.float32(1 / POWER)
         return cosines
 
-    def look_up(self, rows: NDArray[np.int64]) -> None:
-        """Find the nearest of those that have not been looked up, the first :data:`_BATCH` of them.
+    def look_up(self, rows: NDArray[np.int64], most: int | None = None) -> None:
+        """Find the nearest of those that have not been looked up.
 
         Parameters
         ----------
         rows : int64 [any]
             Repeats are fine; those first that matter most.
+        most
+            How many, at most; some tens where not given.
         """
         self.grow()
         n = len(self.items)
         unknown = rows[(self._when[rows] * _GROWN < n) & self.items.encoded[rows]]
         if not len(unknown):
             return
-        some = np.fromiter(dict.fromkeys(unknown.tolist()), np.int64)[:_BATCH]
+        some = np.fromiter(dict.fromkeys(unknown.tolist()), np.int64)[: most or _BATCH]
         cosines, near = self._index.search(self.items.centred(some), NEAR + 1)  # mostly the nearest is the item itself
         others = (near != some[:, None]) & (cosines > 0)
         for row, kept, found, cosine in zip(some.tolist(), others, near, cosines, strict=True):

@@ -1,5 +1,7 @@
 """New items: what stands in for the co-clicks that they have not had, and the places that are kept for them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -29,13 +31,14 @@ def listed(shop: Shop, *clicked: str) -> RankedList:
 
 
 def test_a_place_goes_to_the_new_item_that_reads_like_what_the_like_minded_choose() -> None:
-    without, kept = (shop_with(places) for places in (0, 1))
-    clicks = [f"rope-{i}" for i in range(6)]
-    assert "rope-new" not in without.ids(listed(without, *clicks).rows)
-    ranked = listed(kept, *clicks)
-    assert kept.ids(ranked.rows)[-1] == "rope-new"
-    assert kept.recommender.counts["new_items"] == 1
-    assert ranked.rows[:-1] == listed(without).rows[:-1]  # the others stay as they are
+    shop = shop_with(1)
+    ranked = listed(shop, *(f"rope-{i}" for i in range(6)))
+    assert shop.ids(ranked.rows)[-1] == "rope-new"
+    assert shop.recommender.counts["new_items"] == 1
+    shop.recommender.config = replace(shop.recommender.config, new_items=0)
+    without = listed(shop).rows
+    assert "rope-new" not in shop.ids(without)
+    assert ranked.rows[:-1] == without[:-1]  # the others stay as they are
 
 
 def test_what_is_listed_already_takes_no_second_place() -> None:

@@ -80,8 +80,8 @@ def test_so_many_are_looked_up_at_a_time_and_none_twice(monkeypatch: pytest.Monk
     version = table.version
     table.look_up(np.array([3, 1]))
     assert table.version == version
-    table.look_up(rows)
-    assert table.known(np.array([2])).all()
+    table.look_up(np.array([2, 4, 5]), 1)
+    assert table.known(np.array([2, 4, 5])).tolist() == [True, False, False]
 
 
 def test_a_new_item_is_entered_where_it_reads_alike() -> None:
