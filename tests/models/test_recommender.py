@@ -297,6 +297,25 @@ def test_the_deep_part_ranks_what_has_been_clicked_and_its_share_is_told() -> No
     assert all(parts[PARTS.index("sequence")] == 0 for parts in plain.recommend([profile], NOW)[0].parts)
 
 
+def with_few_candidates(shop: Shop, sparse: bool, like: int, linear: int) -> Recommender:
+    """What one source brings is not among what the others do."""
+    return Recommender(
+        shop.items,
+        shop.neighbours,
+        ItemIndex(shop.items, exact_below=100 if sparse else 1_000),
+        shop.view,
+        RankingConfig(
+            text_candidates=3,
+            like_candidates=like,
+            co_candidates=3,
+            linear_candidates=linear,
+            layer_candidates=3,
+            popular_candidates=1,
+            new_items=0,
+        ),
+    )
+
+
 def test_the_linear_part_brings_its_own_candidates_and_names_the_clicks_that_it_follows_from(sparse: bool) -> None:
     shop = Shop()
     shop.populate()
@@ -305,21 +324,7 @@ def test_the_linear_part_brings_its_own_candidates_and_names_the_clicks_that_it_
     at = FEATURES.index("linear.ratio")
     silent = shop.recommender.score([profile], NOW)
     assert not silent.features[:, at : at + 3].any(), "nothing has been solved for yet"
-    few = Recommender(
-        shop.items,
-        shop.neighbours,
-        ItemIndex(shop.items, exact_below=100 if sparse else 1_000),
-        shop.view,
-        RankingConfig(
-            text_candidates=3,
-            like_candidates=3,
-            co_candidates=3,
-            linear_candidates=1,  # what he has seen takes nobody's place
-            layer_candidates=3,
-            popular_candidates=1,
-            new_items=0,
-        ),
-    )
+    few = with_few_candidates(shop, sparse, like=3, linear=1)  # what he has seen takes nobody's place
     near, clicked = shop.items.row("paint-9"), shop.items.row("paint-2")
     far = next(row for row in reversed(range(len(shop.items))) if row not in few.score([profile], NOW).candidates.rows)
     linear.fill(clicked, np.array([far, near]), np.array([2.0, -1.0], np.float32))
@@ -344,21 +349,7 @@ def test_what_reads_like_one_click_is_a_candidate_and_names_that_click(sparse: b
     shop.populate()
     clicked = [*(f"rope-{i}" for i in range(12)), "tea-1", *(f"rope-{i}" for i in range(12, 18))]
     profile = shop.click("ann", *clicked)
-    few = Recommender(
-        shop.items,
-        shop.neighbours,
-        ItemIndex(shop.items, exact_below=100 if sparse else 1_000),
-        shop.view,
-        RankingConfig(
-            text_candidates=3,
-            like_candidates=9,
-            co_candidates=3,
-            linear_candidates=1,
-            layer_candidates=3,
-            popular_candidates=1,
-            new_items=0,
-        ),
-    )
+    few = with_few_candidates(shop, sparse, like=9, linear=1)
     few.recommend([profile], NOW)  # somebody has asked for what reads like that tea
     shop.items.put("tea-new", record(0, 1, title="New tea"))
     few.follow()
