@@ -23,6 +23,7 @@ from models.encoder import Encoder
 from models.events import Click
 from models.index import ItemIndex
 from models.items import ItemStore
+from models.likeness import Likeness
 from models.neighbours import WIDTH, Neighbours
 from models.profile import Profile
 from models.records import ItemVector, NeighbourRow, encode, half
@@ -75,6 +76,14 @@ def connect(neighbours: Neighbours, number: int, draw: np.random.Generator) -> i
     return size
 
 
+def liken(store: ItemStore, index: ItemIndex) -> Likeness:
+    """Look up what every item reads like, as if somebody had clicked each."""
+    likeness = Likeness(store, index)
+    for start in range(0, len(store), 256):
+        likeness.look_up(np.arange(start, min(start + 256, len(store))), 256)
+    return likeness
+
+
 def settle(store: ItemStore, users: int, history: int, draw: np.random.Generator) -> tuple[Shard, int]:
     """So many users with a history of that length, and the bytes of a profile on the topic."""
     shard = Shard(0, store, hot=1)
@@ -107,6 +116,7 @@ def main() -> None:
     _, indexed = grown(index.sync)
     neighbours = Neighbours(store)
     row_bytes, rows = grown(lambda: connect(neighbours, options.items, draw))
+    likeness, near = grown(lambda: liken(store, index))
     lines = [
         "## Memory of an updater",
         "",
@@ -121,6 +131,7 @@ def main() -> None:
         _row("a million items: vectors and what ranking needs", items, options.items, item_bytes),
         _row("the index of their vectors", indexed, options.items, None),
         _row(f"their neighbours, {WIDTH} each", rows, options.items, row_bytes),
+        _row(f"what they read like, {likeness.width} each", near, options.items, None),
     ]
     shards = []  # what is freed would serve the next, and hide what that one needs
     for history in HISTORIES:
