@@ -114,6 +114,36 @@ def test_more_arrivals_than_a_batch_wait_their_turn(monkeypatch: pytest.MonkeyPa
     assert entered == [{"tea-new-2", "tea-new-3"}, {"tea-new-2", "tea-new-3", "tea-new-4"}], "the oldest gave way"
 
 
+def test_who_waits_to_be_entered_and_is_found_meanwhile_stands_once_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(likeness, "_BATCH", 1)
+    items, table = stocked()
+    ask(table, "tea-1")
+    items.put("rope-new", record(1, 1))
+    items.put("tea-new", record(0, 2))  # it reads exactly like tea-2
+    follow(table)
+    ask(table, "tea-2")
+    assert "tea-new" in names(table, "tea-2")
+    follow(table)
+    row = items.row("tea-2")
+    assert len(set(table.ids[row].tolist())) == table.sizes[row] == NEAR
+
+
+def test_a_new_item_displaces_nothing_that_is_nearer() -> None:
+    items, table = stocked()
+    teas = [f"tea-{i}" for i in range(30)]
+    ask(table, *teas)
+    number, other = next(
+        (number, other)
+        for number, tea in enumerate(teas)
+        for other in sorted(names(table, tea) & set(teas))
+        if tea not in names(table, other)
+    )
+    before = names(table, other)
+    items.put("tea-new", record(0, number))  # it reads exactly like one for which the other's row had no place
+    follow(table)
+    assert names(table, other) == before
+
+
 def test_a_text_that_changed_is_near_to_others_and_others_to_it() -> None:
     items, table = stocked()
     ask(table, "tea-1", "lamps-1")

@@ -357,7 +357,7 @@ def test_what_reads_like_one_click_is_a_candidate_and_names_that_click(sparse: b
     few.weights[:, FEATURES.index("text.like.ratio")] = 1
     ranked = few.recommend([profile], NOW)[0]
     place = shop.ids(ranked.rows).index("tea-new")
-    assert ranked.because[place][0] == shop.items.row("tea-1")
+    assert ranked.because[place] == [shop.items.row("tea-1"), -1, -1]
     first = few.ranked_items(ranked, profile)[place]
     assert first.reason.parts["text"] == first.score > 0
     assert first.reason.text.startswith("Like Tea number 1")
