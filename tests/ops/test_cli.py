@@ -175,7 +175,7 @@ def test_when_the_encoder_is_killed_the_run_ends_and_says_what_to_do(
         (encoder,) = (pid for pid, command in descendants(run.pid).items() if "models.encoder_process" in command)
         os.kill(encoder, signal.SIGKILL)
         shop.stock()
-        assert run.wait(30) == 1, log.read_text()
+        assert run.wait(120) == 1, log.read_text()
     finally:
         run.kill()
         run.wait()
