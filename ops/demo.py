@@ -35,7 +35,7 @@ from producers.connection import Connection
 from producers.publisher import Publisher
 from producers.replay import Pace, replay_clicks, replay_items
 
-_HISTORY_PER_SECOND: Final = 100  # clicks of history replayed first, for each second of the demo
+_HISTORY_PER_SECOND: Final = 40  # clicks of history replayed first, for each second of the demo
 _HISTORY_RATE: Final = 2_000.0  # clicks a second at which it is replayed
 _LOAD: Final = 0.3  # share of the encoder that the live clicks take; the catalogue has the rest
 _MOST: Final = 300.0  # live clicks a second; beyond it the panel would be through before the demo is
