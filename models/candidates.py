@@ -97,7 +97,7 @@ class CandidateSources:
         self.layers = layers
         self.quota = quota
         self.likeness = Likeness(index.items, index)
-        self.new = NewItems(index.items, neighbours, self.likeness)
+        self.new = NewItems(neighbours, self.likeness)
         self.wanted: NDArray[np.int64] = np.empty(0, np.int64)
         self._sums: NDArray[np.float32] = np.zeros(0, np.float32)
         self._recent: NDArray[np.float32] = np.zeros(0, np.float32)

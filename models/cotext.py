@@ -13,7 +13,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.items import ItemStore
 from models.likeness import Likeness
 from models.neighbours import Neighbours
 
@@ -43,8 +42,7 @@ class NewItems:
         Most clicks were on items that were new then, Σ_q min(n_q, FEW) ≥ ½ Σ_q n_q: to be new is no drawback yet.
     """
 
-    def __init__(self, items: ItemStore, neighbours: Neighbours, likeness: Likeness) -> None:
-        self._items = items
+    def __init__(self, neighbours: Neighbours, likeness: Likeness) -> None:
         self._neighbours = neighbours
         self._likeness = likeness
         self._laid_out: tuple[int, int, list[int]] = (0, 0, [])

@@ -120,7 +120,7 @@ class Likeness(ItemRows):
         rows = np.fromiter(changed, np.int64, len(changed))
         offered = items.encoded[rows] & items.available[rows]
         self._arrived |= dict.fromkeys(np.sort(rows[offered & ~self._listed[rows]]).tolist())
-        for row in list(self._arrived)[: -_WAITING or None]:
+        for row in list(self._arrived)[:-_WAITING]:
             del self._arrived[row]
         if self._arrived:
             self._enter(list(self._arrived)[:_BATCH])
@@ -131,17 +131,18 @@ class Likeness(ItemRows):
         for row in arrived:
             del self._arrived[row]
             size = int(self.sizes[row])
-            for other, weight in zip(self.ids[row, :size].tolist(), self.weights[row, :size].tolist(), strict=True):
-                self._add(other, row, weight)
+            self._add(self.ids[row, :size], row, self.weights[row, :size])
 
-    def _add(self, owner: int, row: int, weight: float) -> None:
-        size = int(self.sizes[owner])
-        if not self._when[owner] or (self.ids[owner, :size] == row).any():
+    def _add(self, owners: NDArray[np.int32], row: int, weights: NDArray[np.float32]) -> None:
+        """Enter an item in the rows of the owners (all different) that were looked up and have nothing nearer."""
+        entries = self.weights[owners]
+        at = entries.argmin(axis=1)  # of places that are empty, with weight 0, the first
+        stands = ((self.ids[owners] == row) & (entries > 0)).any(axis=1)
+        enters = (self._when[owners] > 0) & ~stands & (entries.min(axis=1) < weights)
+        if not enters.any():
             return
-        at = size if size < self.width else int(self.weights[owner].argmin())
-        if size == self.width and self.weights[owner, at] >= weight:
-            return
-        self.ids[owner, at], self.weights[owner, at] = row, weight
-        self.sizes[owner] = max(size, at + 1)
+        owners, at = owners[enters], at[enters]
+        self.ids[owners, at], self.weights[owners, at] = row, weights[enters]
+        self.sizes[owners] = np.maximum(self.sizes[owners], at + 1)
         self._listed[row] = True
         self.version += 1

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from models.layer_view import LayerView
     from models.sequence import SequenceScorer
 
-_CELLS: Final = 1 << 24  # users × items in the working arrays of a chunk: 80 MB
+_CELLS: Final = 1 << 24  # users × items in the working arrays of a chunk: 270 MB
 _CHUNK: Final = 64  # users at a time: more would push their features out of the processor's cache
 
 

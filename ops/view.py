@@ -125,8 +125,15 @@ class View:
         self._clicks.setdefault(click.user_id, deque(maxlen=_CLICKS)).appendleft((click, hit))
 
     def _sample(self) -> Counter[str]:
+        # once for all: the registry would work out every metric again for each value that it is asked for
+        samples = {
+            (sample.name, *sorted(sample.labels.items())): sample.value
+            for metric in self._registry.collect()
+            for sample in metric.samples
+        }
+
         def value(name: str, **labels: str) -> int:
-            return int(self._registry.get_sample_value(name, labels or None) or 0)
+            return int(samples.get((name, *sorted(labels.items())), 0))
 
         lists = {name: value("strata_lists_published_total", encoded=name) for name in ("true", "false")}
         return Counter(

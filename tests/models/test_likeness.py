@@ -94,10 +94,15 @@ def test_a_new_item_is_entered_where_it_reads_alike() -> None:
     assert "tea-new" not in names(table, "rope-1")
     assert table.sizes[row] == NEAR, "the least near has given way"
     assert table.cosines(np.array([row])).max() == pytest.approx(1, abs=1e-3)
+    assert table.sizes.astype(bool).sum() == 3, "nobody has asked for the others"
     assert len(set(table.ids[row].tolist())) == NEAR
     items.put("tea-new", record(0, 1, title="The same tea"))
     follow(table)
     assert len(set(table.ids[row].tolist())) == NEAR, "once is enough"
+    items.put("tea-new", record(2, 2001))  # it is about lamps now
+    follow(table)
+    ask(table, "tea-1")
+    assert "tea-new" not in names(table, "tea-1")
 
 
 def test_more_arrivals_than_a_batch_wait_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -363,6 +363,20 @@ def test_what_reads_like_one_click_is_a_candidate_and_names_that_click(sparse: b
     assert first.reason.text.startswith("Like Tea number 1")
 
 
+def test_what_somebody_has_met_takes_no_place_of_what_reads_alike(sparse: bool) -> None:
+    shop = Shop()
+    shop.populate()
+    few = with_few_candidates(shop, sparse, like=1, linear=1)
+    profile = shop.click("ann", *(f"boots-{i}" for i in range(12)))
+    looked_at = few.score([profile], NOW).candidates.rows
+    likeness, (clicked, *others) = few.sources.likeness, profile.rows
+    for row in profile.rows:
+        likeness.fill(row, np.empty(0, np.int64), np.empty(0, np.float32))
+    far = next(row for row in reversed(range(len(shop.items))) if row not in looked_at)
+    likeness.fill(clicked, np.array([*others, far]), np.array([1.0] * len(others) + [0.1], np.float32))
+    assert far in few.score([profile], NOW).candidates.rows
+
+
 def test_candidates_lose_nothing_that_scoring_everything_would_list() -> None:
     few = RankingConfig(diversity=0, text_candidates=40, co_candidates=40, layer_candidates=30, popular_candidates=20)
     everything = dataclasses.replace(few, text_candidates=9999, co_candidates=9999, layer_candidates=9999)

@@ -84,7 +84,7 @@ def demo(*arguments: str) -> subprocess.Popen[str]:
 @pytest.mark.slow
 @pytest.mark.broker
 def test_it_runs_its_time_sums_up_and_leaves_nothing_behind() -> None:
-    run = demo("--seconds", "60", "--rate", "10")  # on a machine in use history alone takes 20 s
+    run = demo("--seconds", "40", "--rate", "10")  # on a machine in use history alone takes 20 s
     try:
         children = wait_for(lambda: descendants(run.pid), "the broker")
         told, _ = run.communicate(timeout=400)
