@@ -61,7 +61,7 @@ def as_weights(named: Mapping[str, tuple[float, ...]]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, kw_only=True)
 class RankingConfig:
-    """How lists are made. Every field but the weights and three numbers of candidates is a setting of the updater."""
+    """How lists are made; what of it users may set is in :mod:`ops.settings.lists`."""
 
     mix: float = 0.5
     """a: share of the re-encoded vector in the user's vector, 0 … 1; the rest is the decayed mean of his items."""
