@@ -1,6 +1,6 @@
 """Adaptation measured: a real stream whose world changes at its half, and how soon the hit rate is back.
 
-Two shifts, neither of which a model is told of:
+Three shifts, none of which a model is told of:
 
 ``items``
     Every item changes places with one about as popular: what the catalogue's ids stood for is of use no more, and
@@ -9,6 +9,9 @@ Two shifts, neither of which a model is told of:
     From then on nobody stays for more than two clicks: a stream that followed histories follows what is popular.
 ``users back``
     The same the other way round: nobody stays at first, and from the half on people have histories.
+
+And what the first could at best be hoped to come to: the clicks after it by themselves, asked of models that have
+nothing to unlearn.
 """
 
 from __future__ import annotations
@@ -58,8 +61,18 @@ def users_come_to_stay(stream: Stream) -> Stream:
     return _renamed(stream, np.arange(len(stream)) < len(stream) // 2)
 
 
+def from_nothing(stream: Stream) -> Stream:
+    """The clicks after the shift of :func:`items_exchanged`, without those before."""
+    return items_exchanged(stream).taken(np.arange(len(stream) // 2, len(stream)))
+
+
+ITEMS: Final = "items"
+FRESH: Final = "items, from nothing"
+"""No shift, but what one is compared with: asked for from its first click on."""
+
 SHIFTS: Final[dict[str, Callable[[Stream], Stream]]] = {
-    "items": items_exchanged,
+    ITEMS: items_exchanged,
+    FRESH: from_nothing,
     "users": users_pass_by,
     "users back": users_come_to_stay,
 }
@@ -99,10 +112,10 @@ class Adaptation:
         return self.soon / self.level if self.level else float("nan")
 
     @classmethod
-    def of(cls, outcome: Outcome, clicks: int) -> Adaptation | None:
-        """From lists on a stream of so many clicks that shifted at its half; None where too few came after."""
+    def of(cls, outcome: Outcome, shifted: int) -> Adaptation | None:
+        """From lists on a stream that shifted before this click; None where too few came after."""
         hits, users = outcome.hits, outcome.asked.users
-        shift = int(np.searchsorted(outcome.replayed.at, clicks // 2))
+        shift = int(np.searchsorted(outcome.replayed.at, shifted))
         if len(hits) < shift + WITHIN + WINDOW:
             return None
         before = min(5, shift // WINDOW)

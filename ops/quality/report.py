@@ -11,7 +11,7 @@ from typing import Any
 
 from ops.bench.machine import cpu, versions
 from ops.quality import plots, tables
-from ops.quality.drift import Adaptation
+from ops.quality.drift import FRESH, ITEMS, Adaptation
 from ops.quality.gate import verdicts
 from ops.quality.methods import STRATA, TRIALS
 from ops.quality.study import Study
@@ -106,18 +106,24 @@ def _adaptation(studies: Sequence[Study], folder: Path) -> list[str]:
         "",
         "At the half of the stream the world changes, and no model is told or reset. *items*: every item changes "
         "places with one about as popular. *users*: from then on nobody stays for more than two clicks. *users back*: "
-        "until then nobody did. Target: within 5,000 clicks the hit rate is back at 95 % of its new level.",
+        "until then nobody did. Target: within 5,000 clicks the hit rate is back at 95 % of its new level. "
+        f"*{FRESH}*: the clicks after the first shift by themselves, asked of who has nothing to unlearn, nor knows "
+        "anything.",
     ]
     drawn: dict[str, dict[str, Adaptation]] = {}
     for study in studies:
         shifts: dict[str, dict[str, Adaptation]] = {}
         for (shift, name), cell in study.drift().items():
             made = cell.outcome()
-            if made is not None and (found := Adaptation.of(made, len(cell.stream))) is not None:
+            shifted = 0 if shift == FRESH else len(cell.stream) // 2
+            if made is not None and (found := Adaptation.of(made, shifted)) is not None:
                 shifts.setdefault(shift, {})[name] = found
         if shifts:
             lines += ["", *tables.adaptation(study.source.name, shifts)]
+            fresh = shifts.pop(FRESH, {})
             drawn |= {f"{study.source.name}, {shift}": each for shift, each in shifts.items()}
+            if STRATA in fresh and ITEMS in shifts:
+                shifts[ITEMS][f"{STRATA}, from nothing"] = fresh[STRATA]
     if drawn:
         plots.adaptation(drawn, folder / "quality-adaptation.svg")
         lines += ["", "![HR@10 around a shift](quality-adaptation.svg)"]

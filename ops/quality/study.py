@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ops.quality.cells import Cell
-from ops.quality.drift import SHIFTS
+from ops.quality.drift import FRESH, SHIFTS
 from ops.quality.methods import HOURLY, METHODS, PEERS, PLACES, SCORERS, STRATA, TOGGLED, Params
 from ops.quality.outcome import Outcome
 from ops.quality.replay import Protocol
@@ -91,11 +91,15 @@ class Study:
         return [] if self.source.new else self._cells(VARIED, VARIANTS.values())
 
     def drift(self) -> dict[tuple[str, str], Cell]:
-        """(shift, method) → the cell on the shifted stream, asked for from just before the shift."""
+        """(shift, method) → the cell on the shifted stream, asked for from some time before the shift."""
         if self.source.new:
             return {}
         return {
-            (shift, name): replace(cell, source=replace(self.source, shift=shift), protocol=SHIFTED)
+            (shift, name): replace(
+                cell,
+                source=replace(self.source, shift=shift),
+                protocol=Protocol(start=0.0) if shift == FRESH else SHIFTED,
+            )
             for shift in SHIFTS
             for name in SHIFTED_METHODS
             if (cell := self.cell(name)) is not None

@@ -17,7 +17,7 @@ from models.ranker import RankingConfig
 from models.ranker_learning import LearningConfig
 from ops.bench import quality
 from ops.quality import gate, plots, quick, tables
-from ops.quality.drift import SHIFTS, Adaptation, items_exchanged, users_pass_by
+from ops.quality.drift import FRESH, SHIFTS, Adaptation, from_nothing, items_exchanged, users_pass_by
 from ops.quality.gate import Evidence, Gain, Verdict
 from ops.quality.methods import PARTS, PEERS, SCORERS, STRATA
 from ops.quality.outcome import Asked, Outcome
@@ -151,6 +151,30 @@ def test_exchanged_items_are_about_as_popular_and_only_after_the_half() -> None:
     assert (after.rows[half:] != before.rows[half:]).mean() > 0.5
 
 
+def test_from_nothing_are_the_clicks_after_the_exchange_and_no_others() -> None:
+    before, made = stream(), from_nothing(stream())
+    half = len(before) // 2
+    assert made.rows.tolist() == items_exchanged(before).rows[half:].tolist()
+    assert made.users.tolist() == before.users[half:].tolist()
+
+
+def test_from_nothing_is_asked_for_from_its_first_click_on_and_has_no_target(folder: Path) -> None:
+    study = Study(Source("toy", str(folder / "toy")))
+    for cell in study.tuning():
+        if cell.method == "popularity":
+            cell.compute()
+    cell = study.drift()[FRESH, "popularity"]
+    assert cell.protocol.start == 0
+    assert cell.source.shift == FRESH
+    draw = np.random.default_rng(1)
+    found = Adaptation.of(outcome((draw.random(20_000) < 0.3).astype(float)), 0)
+    assert found is not None
+    assert found.before == 0
+    row = tables.adaptation("toy", {FRESH: {STRATA: found}})[-1]
+    assert "yes" not in row
+    assert "no" not in row.replace("nothing", "")
+
+
 def test_users_who_pass_by_have_two_clicks_each() -> None:
     made = users_pass_by(stream())
     half = len(made) // 2
@@ -189,7 +213,7 @@ def test_what_is_off_is_measured_by_turning_it_on(monkeypatch: pytest.MonkeyPatc
 def test_adaptation_compares_the_first_5000_clicks_with_the_level_after_them() -> None:
     draw = np.random.default_rng(1)
     rates = np.concatenate([np.full(20_000, 0.5), np.full(2_500, 0.1), np.full(2_500, 0.3), np.full(15_000, 0.4)])
-    found = Adaptation.of(outcome((draw.random(len(rates)) < rates).astype(float)), 40_000)
+    found = Adaptation.of(outcome((draw.random(len(rates)) < rates).astype(float)), 20_000)
     assert found is not None
     assert found.before == 5
     assert found.windows[:5].mean() == pytest.approx(0.5, abs=0.02)
@@ -199,12 +223,12 @@ def test_adaptation_compares_the_first_5000_clicks_with_the_level_after_them() -
 
 def test_adaptation_is_drawn_and_put_into_a_table(tmp_path: Path) -> None:
     draw = np.random.default_rng(1)
-    found = Adaptation.of(outcome((draw.random(40_000) < 0.3).astype(float)), 40_000)
+    found = Adaptation.of(outcome((draw.random(40_000) < 0.3).astype(float)), 20_000)
     assert found is not None
     plots.adaptation({"toy, items": {STRATA: found}}, tmp_path / "drawn.svg")
     assert ElementTree.parse(tmp_path / "drawn.svg").getroot().tag.endswith("svg")
     assert "yes" in tables.adaptation("toy", {"items": {STRATA: found}})[-1]
-    assert Adaptation.of(outcome(np.zeros(8_000)), 8_000) is None, "too short to tell"
+    assert Adaptation.of(outcome(np.zeros(8_000)), 4_000) is None, "too short to tell"
 
 
 def test_a_ratio_has_the_error_of_its_paired_difference() -> None:
