@@ -6,6 +6,7 @@ the feed share its cores. No encoder runs. The lists are as long as the updater'
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import multiprocessing
 import random
@@ -128,6 +129,7 @@ def line(name: str, seconds: Sequence[float]) -> str:
 
 def main() -> None:
     """Fill, read, push; the section on standard output."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     context = multiprocessing.get_context("spawn")
     with EmbeddedBroker() as broker:
         settings = load(feed_port=0, feed_requests_per_second=0, feed_page=False, feed_streams_per_client=STREAMS)

@@ -8,6 +8,7 @@ that a busy machine disturbs them less; River's own time stands beside ours, fro
 
 from __future__ import annotations
 
+import argparse
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -374,6 +375,7 @@ def report() -> str:
 
 def main() -> None:
     """Print the section."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     print(report())
 
 

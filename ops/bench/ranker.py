@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -207,7 +207,9 @@ def guard_section(names: Sequence[str] | None = None) -> str:
 
 def main() -> None:
     """Print the section."""
-    print(guard_section(sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="*", help="data sets by name or folder, NAME:N for the first N clicks of one")
+    print(guard_section(parser.parse_args().data))
 
 
 if __name__ == "__main__":
