@@ -139,7 +139,7 @@ class Knowledge:
         if record.key == WEIGHTS and record.value is not None:
             weights = decode(record.value, RankerWeights)
             self._recommender.weights, self._recommender.learned = read_weights(weights)
-            self._recommender.weights_version = weights.version
+            self._recommender.weights_version, self._recommender.young = weights.version, weights.young
 
 
 def _text(key: bytes | None) -> str:

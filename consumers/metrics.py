@@ -230,6 +230,10 @@ class Metrics:
             self.lessons_left_out.labels(why)
         self.lessons_failed = counter("ranker_lessons_failed_total", "Batches that an updater could not work out.")
         self.lesson_clicks = counter("ranker_clicks_total", "Clicks that the ranker learned from.")
+        self.ranker_breaks = counter(
+            "ranker_breaks_total",
+            "Times that those that serve suddenly hit far less, so that most of what was counted was forgotten.",
+        )
         self.expert_hit_rate = gauge(
             "ranker_expert_hit_ratio",
             "Share of the recent clicks that an expert had in its top 10, by shortest history of the bucket.",

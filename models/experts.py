@@ -6,11 +6,13 @@ features · weights and a reason adds up.
 
 For every click that is looked at, the rank that each expert would have given to the clicked item is known, whoever
 served: full information. Hits in the top 10, decayed by the clicks of the bucket, choose who serves it (follow the
-leader; design §7).
+leader; design §7). When those that serve suddenly hit far less than they did, what was counted before says little, and
+most of it is forgotten.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -26,6 +28,13 @@ CUTOFF: Final = 10
 
 POOLED: Final = 100
 """Clicks of the other buckets that count beside a bucket's own."""
+
+RECENT: Final = 100.0
+"""Clicks that were looked at, in whatever bucket, after which what was hit lately counts half: what is left of the
+counts at a break."""
+
+_BREAK: Final = 3.0  # standard errors by which fewer hits than expected are a break of the stream
+_GROWTH: Final = 0.1  # of the clicks since a break: so long is the half-life of what is counted after it
 
 LEARNED: Final = "learned"
 PRIOR: Final = "prior"
@@ -129,9 +138,14 @@ class ExpertChoice:
     """Who serves, by decayed hits.
 
     A challenger takes over when it leads by more than chance explains: by ``caution`` standard errors of the
-    difference, of which each click that only one of the two hit contributes one. With its own hits a bucket counts
-    those of the others, as if :data:`POOLED` of their clicks had been looked at: where few users are, a choice need not
-    start from nothing.
+    difference, of which each click that only one of the two hit contributes one; and from the learned ranker, which
+    is meant to serve, only when it leads by as many standard errors of what that has hit. With its own hits a bucket
+    counts those of the others, as if :data:`POOLED` of their clicks had been looked at: where few users are, a choice
+    need not start from nothing.
+
+    A break of the stream: those that serve have hit fewer of the clicks of late (:data:`RECENT`) than they did before,
+    by three standard errors. Then only what was hit of late counts on, and its half-life is short at first: a tenth of
+    the clicks since. What an expert was worth in another world keeps nobody from one that serves this one.
 
     Parameters
     ----------
@@ -146,6 +160,10 @@ class ExpertChoice:
         Decayed.
     clicks : float64 [buckets]
         Decayed clicks, the same for every expert.
+    recent_hits, recent_clicks
+        The same of late.
+    since : float
+        Clicks looked at since a break; at a start as many as give the full half-life.
     serving : int64 [buckets]
         The expert that serves, a position in :data:`EXPERTS`.
     """
@@ -155,20 +173,46 @@ class ExpertChoice:
         self.caution = caution
         self.hits = np.zeros((len(BUCKETS), len(EXPERTS)))
         self.clicks = np.zeros(len(BUCKETS))
+        self.recent_hits = np.zeros_like(self.hits)
+        self.recent_clicks = np.zeros_like(self.clicks)
+        self.since = half_life / _GROWTH
         self.serving = np.zeros(len(BUCKETS), np.int64)
 
-    def learn(self, clicks: NDArray[np.float64], hits: NDArray[np.float64]) -> None:
-        """Count a batch: clicks [buckets] and hits [buckets, experts]."""
-        kept = np.exp2(-clicks / self.half_life)
-        self.clicks = self.clicks * kept + clicks
-        self.hits = self.hits * kept[:, None] + hits
+    def learn(self, clicks: NDArray[np.float64], hits: NDArray[np.float64]) -> bool:
+        """Count a batch: clicks [buckets] and hits [buckets, experts]. Returns whether the stream broke before it."""
+        looked = float(clicks.sum())
+        kept = np.exp2(-looked / RECENT)
+        self.recent_clicks = self.recent_clicks * kept + clicks
+        self.recent_hits = self.recent_hits * kept + hits
+        self.since += looked
+        if broke := self._broke():
+            self.hits, self.clicks, self.since = self.recent_hits.copy(), self.recent_clicks.copy(), 0.0
+        else:
+            kept = np.exp2(-clicks / min(self.half_life, max(RECENT, _GROWTH * self.since)))
+            self.clicks = self.clicks * kept + clicks
+            self.hits = self.hits * kept[:, None] + hits
+        self._choose()
+        return broke
+
+    def _broke(self) -> bool:
+        """Whether those that serve hit less of late than by all that is counted, by more than chance explains."""
+        if self.clicks.sum() < 2 * RECENT / np.log(2):  # nothing is counted yet but what is of late
+            return False
+        every = np.arange(len(BUCKETS))
+        expected = float(self.rates()[every, self.serving] @ self.recent_clicks)
+        found = float(self.recent_hits[every, self.serving].sum())
+        return found < expected - _BREAK * math.sqrt(max(expected, 1))
+
+    def _choose(self) -> None:
         every = np.arange(len(BUCKETS))
         elsewhere = self.clicks.sum() - self.clicks
         share = np.minimum(1, POOLED / np.maximum(1, elsewhere))
         counted = self.hits + (self.hits.sum(axis=0) - self.hits) * share[:, None]
         leader = counted.argmax(axis=1)
         lead = counted[every, leader] - counted[every, self.serving]
-        self.serving = np.where(lead > self.caution * np.sqrt(np.maximum(lead, 1)), leader, self.serving)
+        serving = np.where(lead > self.caution * np.sqrt(np.maximum(lead, 1)), leader, self.serving)
+        learned = counted[:, 0] + self.caution * np.sqrt(np.maximum(counted[:, 0], 1))
+        self.serving = np.where(learned >= counted[every, serving], 0, serving)
 
     def rates(self) -> NDArray[np.float64]:
         """Recent hit rate in the top 10, [buckets, experts]; 0 before the first click."""

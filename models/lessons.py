@@ -34,7 +34,7 @@ def _scattered(partition: int, offset: int) -> int:
 
 
 class Teacher:
-    """Looks at a share of the clicks, and at all of them while the weights are young.
+    """Looks at a share of the clicks, and at all of them while the weights are young or the stream has just broken.
 
     Which ones depends on partition and offset alone but for that, so a click that is read again is looked at again or
     is not, as the first time.
@@ -50,7 +50,7 @@ class Teacher:
     def __init__(self, recommender: Recommender, config: LearningConfig) -> None:
         self._recommender = recommender
         self._most = int(config.sample * 2**64)
-        self._young = config.young if config.sample else 0
+        self._young = config.young
         self.rankings = Rankings(recommender.config.prior)
 
     def question(self, profile: Profile, row: int, partition: int, offset: int, now_ms: int) -> Question | None:
@@ -59,7 +59,8 @@ class Teacher:
         None also where the item could not have been in the user's list.
         """
         recommender = self._recommender
-        if recommender.weights_version >= self._young and _scattered(partition, offset) >= self._most:
+        young = recommender.weights_version < max(self._young, recommender.young)
+        if not (young and self._most) and _scattered(partition, offset) >= self._most:
             return None
         if not recommender.items.encoded[row] or not recommender.filters.may_repeat(profile, row, now_ms):
             return None

@@ -49,7 +49,8 @@ class LearningConfig:
     sample: float = 0.25
     """Share of the clicks that are learned from, 0 … 1; 0: the weights stay as they are set."""
     young: int = 10_000
-    """Clicks in the weights below which every click is learned from: a quarter of a young stream says too little."""
+    """Clicks in the weights below which every click is learned from, and so many after a break of the stream: a quarter
+    of a young stream says too little."""
     step: float = 0.1
     """AdaGrad's step size; .02 … .15 all serve."""
     half_life: float = 1_000
@@ -151,6 +152,10 @@ class RankerLearner:
     choice : ExpertChoice
     version : int
         Clicks learned from.
+    young : int
+        Clicks below which every click is to be learned from: of late the stream broke.
+    breaks : int
+        How often it did, in this life.
     """
 
     def __init__(self, prior: NDArray[np.float32], config: LearningConfig = LearningConfig()) -> None:
@@ -162,6 +167,8 @@ class RankerLearner:
         self.own_squares = np.zeros((len(BUCKETS), len(FEATURES)))
         self.choice = ExpertChoice(config.half_life, config.caution)
         self.version = 0
+        self.young = 0
+        self.breaks = 0
         self._on = np.array([part_of(feature) not in config.without for feature in FEATURES])
 
     def learn(self, lesson: Lesson) -> None:
@@ -172,8 +179,10 @@ class RankerLearner:
         self.own_squares += lesson.squares
         self.shared += steps * lesson.gradients.sum(axis=0) / np.sqrt(self.shared_squares + _TINY)
         self.own += steps * lesson.gradients / np.sqrt(self.own_squares + _TINY)
-        self.choice.learn(lesson.clicks, lesson.hits)
         self.version += int(lesson.clicks.sum())
+        if self.choice.learn(lesson.clicks, lesson.hits):
+            self.breaks += 1
+            self.young = self.version + self.config.young
 
     def learned(self) -> NDArray[np.float32]:
         """The learned weights, float32 [buckets, features], whoever serves."""

@@ -62,6 +62,8 @@ class RankerWeights(Struct, frozen=True, kw_only=True):
     """float64 [buckets]: decayed clicks looked at."""
     hits: bytes
     """float64 [buckets, experts]: decayed hits."""
+    young: int = 0
+    """Clicks learned from below which every click is to be looked at, since the stream has just broken."""
 
 
 class RankerState(Struct, frozen=True, array_like=True, kw_only=True):
@@ -80,6 +82,13 @@ class RankerState(Struct, frozen=True, array_like=True, kw_only=True):
     serving: tuple[int, ...]
     taught: dict[int, tuple[int, ...]]
     """Partition of ``clicks`` → offsets learned from that could come again."""
+    recent_clicks: bytes = b""
+    """float64 [buckets]; empty, and ``recent_hits`` with it, in a state of before breaks were watched for."""
+    recent_hits: bytes = b""
+    """float64 [buckets, experts]."""
+    since: float = 0
+    """Clicks looked at since the last break."""
+    young: int = 0
 
 
 def update_of(lesson: Lesson, taught: dict[int, tuple[int, ...]], below: dict[int, int]) -> RankerUpdate:
@@ -129,6 +138,7 @@ def weights_of(ranker: RankerLearner, now_ms: int) -> RankerWeights:
         learned=ranker.learned().astype("<f4").tobytes(),
         clicks=ranker.choice.clicks.astype("<f8").tobytes(),
         hits=ranker.choice.hits.astype("<f8").tobytes(),
+        young=ranker.young,
     )
 
 
@@ -162,12 +172,16 @@ def state_of(ranker: RankerLearner, taught: dict[int, tuple[int, ...]]) -> Ranke
         "own_squares": ranker.own_squares,
         "clicks": ranker.choice.clicks,
         "hits": ranker.choice.hits,
+        "recent_clicks": ranker.choice.recent_clicks,
+        "recent_hits": ranker.choice.recent_hits,
     }
     return RankerState(
         layout=LAYOUT,
         version=ranker.version,
         serving=tuple(ranker.choice.serving.tolist()),
         taught=taught,
+        since=ranker.choice.since,
+        young=ranker.young,
         **{name: array.astype("<f8").tobytes() for name, array in arrays.items()},
     )
 
@@ -186,12 +200,22 @@ def restore(ranker: RankerLearner, state: RankerState) -> None:
     shared, squares = _numbers(state.shared, "<f8", features), _numbers(state.shared_squares, "<f8", features)
     own, own_squares = _numbers(state.own, "<f8", _BY_FEATURE), _numbers(state.own_squares, "<f8", _BY_FEATURE)
     clicks, hits = _numbers(state.clicks, "<f8", buckets), _numbers(state.hits, "<f8", _BY_EXPERT)
+    recent = (ranker.choice.recent_clicks, ranker.choice.recent_hits, ranker.choice.since)
+    if state.recent_clicks:
+        recent = (
+            _numbers(state.recent_clicks, "<f8", buckets),
+            _numbers(state.recent_hits, "<f8", _BY_EXPERT),
+            state.since,
+        )
+        if not 0 <= state.since < np.inf:
+            raise InvalidEvent(f"state: {state.since} clicks since a break", "validate")
     serving = np.array(state.serving, np.int64)
     if serving.shape != buckets or not ((serving >= 0) & (serving < len(EXPERTS))).all():
         raise InvalidEvent("state: experts that there are not", "validate")
     ranker.shared, ranker.shared_squares, ranker.own, ranker.own_squares = shared, squares, own, own_squares
     ranker.choice.clicks, ranker.choice.hits, ranker.choice.serving = clicks, hits, serving
-    ranker.version = state.version
+    ranker.choice.recent_clicks, ranker.choice.recent_hits, ranker.choice.since = recent
+    ranker.version, ranker.young = state.version, state.young
 
 
 def _numbers(data: bytes, kind: str, shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -93,6 +93,8 @@ class Recommender:
         The learned weights, whoever serves: what the ranker's gradient is taken at.
     weights_version : int
         Clicks in them; 0: the configured ones.
+    young : int
+        Clicks in them below which every click is learned from: see :class:`~models.ranker_learning.RankerLearner`.
     timings : dict[str, float]
         Seconds spent by stage since it was last emptied.
     counts : dict[str, int]
@@ -119,6 +121,7 @@ class Recommender:
         self.config = config = config or RankingConfig()
         self.weights = self.learned = config.prior
         self.weights_version = 0
+        self.young = 0
         self.arms = Arms(config.arms)
         self._rankings = Rankings(self.weights)
         self.timings: dict[str, float] = defaultdict(float)

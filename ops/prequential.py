@@ -85,7 +85,9 @@ class System:
     deep: SequenceLearner | None = field(init=False, default=None)
     _blocks: int = field(init=False, default=0)
     profiles: dict[str, Profile] = field(init=False, default_factory=dict)
-    _weights: deque[tuple[NDArray[np.float32], NDArray[np.float32], int]] = field(init=False, default_factory=deque)
+    _weights: deque[tuple[NDArray[np.float32], NDArray[np.float32], int, int]] = field(
+        init=False, default_factory=deque
+    )
 
     def __post_init__(self) -> None:
         self.neighbours = Neighbours(self.items)
@@ -134,10 +136,12 @@ class System:
                     self.linear.learn(profile.rows[-1], np.array(others, np.uint64))
         if questions:  # asked of the tables as they stand before these clicks
             self.ranker.learn(self.teacher.lesson(questions, now))
-            self._weights.append((self.ranker.learned(), self.ranker.serving(), self.ranker.version))
+            ranker = self.ranker
+            self._weights.append((ranker.learned(), ranker.serving(), ranker.version, ranker.young))
             if len(self._weights) > self.weights_age:
                 recommender = self.recommender
-                recommender.learned, recommender.weights, recommender.weights_version = self._weights.popleft()
+                recommender.learned, recommender.weights, version, young = self._weights.popleft()
+                recommender.weights_version, recommender.young = version, young
         for row, history in learned:
             self.neighbours.learn(row, history)
         self.train(learned)

@@ -50,7 +50,9 @@ class LearningSettings(BaseSettings):
         0.25, ge=0, le=1, description="Share of the clicks that the ranker learns from; 0: none"
     )
     ranker_young: int = Field(
-        10_000, ge=0, description="Clicks that it has learned from below which it learns from every one"
+        10_000,
+        ge=0,
+        description="Clicks that it has learned from, or has since a break of the stream, below which it learns from every one",
     )
     ranker_step: float = Field(0.1, gt=0, le=1, description="How far it moves at a click (AdaGrad's step size)")
     ranker_half_life: PositiveFloat = Field(

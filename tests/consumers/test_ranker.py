@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import numpy as np
 import pytest
 from fed_topics import Topic
@@ -12,10 +13,20 @@ from consumers.client import Record
 from consumers.diversion import Diversion
 from consumers.metrics import Metrics
 from consumers.ranker import RankerRole
+from models.errors import InvalidEvent
 from models.histories import BUCKETS
 from models.ranker import RankingConfig
 from models.ranker_learning import LearningConfig, Lesson, RankerLearner
-from models.ranker_records import LAYOUT, RankerUpdate, RankerWeights, read_weights, update_of
+from models.ranker_records import (
+    LAYOUT,
+    RankerState,
+    RankerUpdate,
+    RankerWeights,
+    read_weights,
+    restore,
+    state_of,
+    update_of,
+)
 from models.records import decode, encode
 from producers.topics import Topics
 
@@ -169,3 +180,39 @@ def test_weights_are_read_by_name() -> None:
         **(fields | {"features": (*record.features[::-1], "of the future"), "weights": extra, "learned": extra})
     )
     assert (read_weights(other)[0] == RankingConfig().prior).all()
+
+
+def test_a_state_is_continued_whole_also_in_the_middle_of_a_break() -> None:
+    ranker, draw = RankerLearner(RankingConfig().prior), np.random.default_rng(1)
+
+    def lesson(rate: float) -> Lesson:
+        made = Lesson.empty()
+        made.clicks[:], made.hits[:, 0] = 10, draw.binomial(10, rate, len(BUCKETS))
+        return made
+
+    for rate in (0.5,) * 40 + (0.0,) * 4:
+        ranker.learn(lesson(rate))
+    assert ranker.breaks == 1
+    other = RankerLearner(RankingConfig().prior)
+    restore(other, decode(encode(state_of(ranker, {})), RankerState))
+    assert other.young == ranker.young > 0
+    for _ in range(20):
+        step = lesson(0.1)
+        ranker.learn(step)
+        other.learn(step)
+        assert state_of(other, {}) == state_of(ranker, {})
+
+
+def test_a_state_of_before_breaks_were_watched_for_is_continued() -> None:
+    ranker = RankerLearner(RankingConfig().prior)
+    state = msgspec.structs.replace(state_of(ranker, {}), recent_clicks=b"", recent_hits=b"", since=0.0, version=5)
+    restore(ranker, state)
+    assert ranker.version == 5
+    assert ranker.choice.since == RankerLearner(RankingConfig().prior).choice.since
+
+
+def test_a_state_with_a_broken_count_is_refused_and_changes_nothing() -> None:
+    ranker = RankerLearner(RankingConfig().prior)
+    with pytest.raises(InvalidEvent, match="since a break"):
+        restore(ranker, msgspec.structs.replace(state_of(ranker, {}), since=float("nan"), version=5))
+    assert ranker.version == 0

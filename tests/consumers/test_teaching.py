@@ -96,7 +96,7 @@ def test_weights_are_followed_and_a_list_says_which_made_it(every: Bench) -> Non
     (before,) = every.lists(listed(every))
     assert before.weights_version == 0
     ranker = RankerLearner(RankingConfig().prior)
-    ranker.version = 77
+    ranker.version, ranker.young = 77, 99
     ranker.choice.serving[:] = 6  # text alone
     every.topics.append(every.names.ranker, WEIGHTS, encode(weights_of(ranker, 0)))
     every.work()
@@ -104,6 +104,7 @@ def test_weights_are_followed_and_a_list_says_which_made_it(every: Bench) -> Non
     work = listed(every)
     (after,) = every.lists(work)
     assert after.weights_version == 77
+    assert every.updater.recommender.young == 99
     assert [update.version for update in lessons(every, work)] == [77]
     assert lesson_of(lessons(every, work)[0]).version == 77
     assert all(item.reason.parts["text"] > 0.9 * item.score for item in after.items if item.score > 0.05)

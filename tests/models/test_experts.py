@@ -104,3 +104,61 @@ def test_a_cautious_choice_waits_for_more_than_chance() -> None:
     assert choice.serving[0] == 0
     choice.learn(clicks, hit)
     assert choice.serving[0] == 1
+
+
+OTHER = 9
+
+
+def learn(choice: ExpertChoice, outcome: np.ndarray, batch: int = 16) -> tuple[list[int], list[bool]]:
+    """Count hits of the learned ranker and of another: who served each batch, and before which the stream broke."""
+    served, broke = [], []
+    for start in range(0, len(outcome), batch):
+        clicks, hit = np.zeros(len(BUCKETS)), np.zeros((len(BUCKETS), len(EXPERTS)))
+        block = outcome[start : start + batch]
+        clicks[2], hit[2, 0], hit[2, OTHER] = len(block), *block.sum(axis=0)
+        served.append(int(choice.serving[2]))
+        broke.append(choice.learn(clicks, hit))
+    return served, broke
+
+
+def drawn(seed: int, *rates: tuple[float, float], each: int = 4_000) -> np.ndarray:
+    draw = np.random.default_rng(seed)
+    return np.concatenate([draw.random((each, 2)) < rate for rate in rates])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_when_the_stream_breaks_who_serves_the_new_one_does_so_soon(seed: int) -> None:
+    served, broke = learn(ExpertChoice(), drawn(seed, (0.2, 0.06), (0.02, 0.06)))
+    first, later = np.array(served[:250]), np.array(served[250:])
+    assert not first.any()
+    assert sum(broke[:250]) == 0
+    assert sum(broke[250:300]) == 1  # 800 clicks
+    assert (later[60:] == OTHER).mean() > 0.7
+
+
+def test_after_a_break_the_learned_ranker_is_back_when_it_hits_again() -> None:
+    served, _ = learn(ExpertChoice(), drawn(1, (0.2, 0.06), (0.02, 0.06), (0.1, 0.06)))
+    assert served[490] == OTHER
+    assert served[-1] == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_stream_that_swings_does_not_break(seed: int) -> None:
+    rates = [(0.2 + 0.04 * np.sin(i), 0.06) for i in range(20)]
+    assert not any(learn(ExpertChoice(), drawn(seed, *rates, each=1_000))[1])
+
+
+def test_where_hardly_anything_is_hit_nothing_breaks() -> None:
+    assert not any(learn(ExpertChoice(), drawn(0, (0.01, 0.0), (0.0, 0.0)))[1])
+
+
+def test_a_challenger_must_lead_the_learned_ranker_by_a_standard_error_of_what_that_hit() -> None:
+    def serving(learned: int, other: int) -> int:
+        choice = ExpertChoice(half_life=1e9)
+        clicks, hit = np.zeros(len(BUCKETS)), np.zeros((len(BUCKETS), len(EXPERTS)))
+        clicks[2], hit[2, 0], hit[2, OTHER] = 1_000, learned, other
+        choice.learn(clicks, hit)
+        return int(choice.serving[2])
+
+    assert serving(100, 109) == 0
+    assert serving(100, 112) == OTHER

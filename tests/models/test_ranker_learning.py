@@ -190,6 +190,29 @@ def test_while_the_weights_are_young_every_click_is_learned_from(shop: Shop) -> 
     assert 0 < asked(0.25) < 300
 
 
+def test_after_a_break_of_the_stream_every_click_is_learned_from_for_a_while(shop: Shop) -> None:
+    profile, row = Profile("ann"), shop.items.row("tea-1")
+    ranker = RankerLearner(PRIOR, LearningConfig(young=50))
+    for rate in (0.5,) * 40 + (0.0,) * 10:
+        lesson = Lesson.empty()
+        lesson.clicks[2], lesson.hits[2, 0] = 20, 20 * rate
+        ranker.learn(lesson)
+        if ranker.breaks:
+            break
+    assert ranker.breaks == 1
+    assert ranker.young == ranker.version + 50
+
+    def asked(share: float) -> int:
+        teacher = Teacher(shop.recommender, LearningConfig(sample=share, young=50))
+        return sum(teacher.question(profile, row, 0, offset, NOW) is not None for offset in range(1_000))
+
+    shop.recommender.young = ranker.young
+    shop.recommender.weights_version = ranker.young - 1
+    assert (asked(0.25), asked(0)) == (1_000, 0)
+    shop.recommender.weights_version = ranker.young
+    assert 0 < asked(0.25) < 300
+
+
 def test_whoever_serves_a_reason_adds_up(shop: Shop) -> None:
     ranker = RankerLearner(PRIOR)
     profiles = [shop.click(f"u{i}") for i in range(4)] + [Profile("nobody")]
