@@ -138,15 +138,19 @@ QUALITY: Final[dict[str, list[Chart]]] = {
     "Who ranks": [
         Chart(
             "Serving", "The expert that ranks the lists of most buckets of history length.",
-            {"{{expert}}": "avg by (expert) (strata_ranker_expert_serving_ratio) > 0"}, "percentunit", most=1,
+            {"{{expert}}": "avg by (expert) (strata_ranker_expert_serving_ratio) > 0"}, "percentunit", 6, most=1,
         ),
         Chart(
             "Experts", "Share of the recent clicks that an expert had in its top 10, mean of the buckets.",
-            {"{{expert}}": "avg by (expert) (strata_ranker_expert_hit_ratio)"}, "percentunit",
+            {"{{expert}}": "avg by (expert) (strata_ranker_expert_hit_ratio)"}, "percentunit", 6,
         ),
         Chart(
             "Learning", "Clicks that the ranker learned from, and batches that nobody could.",
-            {"clicks": _per_second("ranker_clicks"), "failed": _per_second("ranker_lessons_failed")}, "reqps",
+            {"clicks": _per_second("ranker_clicks"), "failed": _per_second("ranker_lessons_failed")}, "reqps", 6,
+        ),
+        Chart(
+            "Breaks", "Times that those that serve suddenly hit far less.",
+            {"": "sum(increase(strata_ranker_breaks_total[$__rate_interval]))"}, width=6,
         ),
     ],
     "The linear part": [

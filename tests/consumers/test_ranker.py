@@ -216,3 +216,18 @@ def test_a_state_with_a_broken_count_is_refused_and_changes_nothing() -> None:
     with pytest.raises(InvalidEvent, match="since a break"):
         restore(ranker, msgspec.structs.replace(state_of(ranker, {}), since=float("nan"), version=5))
     assert ranker.version == 0
+
+
+def test_a_break_of_the_stream_is_counted_and_told_to_the_updaters(start, names: Topics) -> None:  # type: ignore[no-untyped-def]
+    topics = Topic()
+    for number, hit in enumerate((1,) * 60 + (0,) * 20):
+        made = Lesson.empty()
+        made.clicks[2], made.hits[2, 0] = 10, 10 * hit
+        taught = {0: tuple(range(10 * number, 10 * number + 10))}
+        topics.append(names.ranker_updates, "lesson", encode(update_of(made, taught, {})))
+    life = start(topics)
+    life.read()
+    assert life.metrics.registry.get_sample_value("strata_ranker_breaks_total") == 1
+    weights = life.weights()
+    assert weights.version == 800
+    assert 10_600 < weights.young < 10_800
