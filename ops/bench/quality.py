@@ -46,6 +46,7 @@ def main(given: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the report is written")
     wanted = parser.parse_args(given)
+    wanted.folder.mkdir(parents=True, exist_ok=True)  # not found out only when everything is computed
     studies = [Study(each) for each in (map(source, wanted.data) if wanted.data else sources())]
     until = monotonic() + 60 * wanted.minutes
     for phase, every in steps(studies):

@@ -93,11 +93,12 @@ def test_one_data_set_is_quickly_put_beside_its_peers(folder: Path) -> None:
         assert name in text
 
 
-def test_what_is_not_finished_is_named(folder: Path) -> None:
-    quality.main([str(folder / "toy"), "--jobs", "1", "--minutes", "0", "--folder", str(folder)])
-    text = (folder / "QUALITY.md").read_text()
+def test_what_is_not_finished_is_named_in_a_folder_that_is_made(folder: Path) -> None:
+    report = folder / "reports" / "today"
+    quality.main([str(folder / "toy"), "--jobs", "1", "--minutes", "0", "--folder", str(report)])
+    text = (report / "QUALITY.md").read_text()
     assert text.count("not finished") > 10
-    assert json.loads((folder / "quality.json").read_text())["gate"] == {}
+    assert json.loads((report / "quality.json").read_text())["gate"] == {}
 
 
 def evidence(gain: float = 0.01, error: float = 0.002, blend: float = 0.01, coverage: float = 0.0) -> Evidence:
