@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.table import Table
+from threadpoolctl import threadpool_limits
 
 from ops.quality.methods import METHODS, PEERS, STRATA
 from ops.quality.outcome import SLICES, Asked, Outcome
@@ -27,8 +28,9 @@ def table(data: str, *, warm_up: float, seed: int, limit: int | None) -> Table:
     stream, protocol = source.stream(), Protocol(start=warm_up, seed=seed)
     made: dict[str, Outcome] = {}
     for name in (STRATA, *PEERS):
-        peer = METHODS[name].make(source, stream.items, METHODS[name].trials()[0])
-        replayed = replay(peer, stream, protocol)
+        with threadpool_limits(1):  # a core each; and implicit, which has threads of its own, says so otherwise
+            peer = METHODS[name].make(source, stream.items, METHODS[name].trials()[0])
+            replayed = replay(peer, stream, protocol)
         made[name] = Outcome(Asked.of(stream, protocol, replayed.at), replayed)
     title = f"{source.name}: beside peers, all with default settings (make bench-quality tunes them)"
     out = Table(title=title, title_justify="left")
