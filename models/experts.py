@@ -201,7 +201,7 @@ class ExpertChoice:
         every = np.arange(len(BUCKETS))
         expected = float(self.rates()[every, self.serving] @ self.recent_clicks)
         found = float(self.recent_hits[every, self.serving].sum())
-        return found < expected - _BREAK * math.sqrt(max(expected, 1))
+        return found < expected - _BREAK * math.sqrt(expected)
 
     def _choose(self) -> None:
         every = np.arange(len(BUCKETS))
