@@ -129,9 +129,8 @@ class RankerRole:
             self._taught[partition].update(offsets)
         for partition, below in update.below.items():
             self._taught[partition] = {offset for offset in self._taught[partition] if offset >= below}
-        breaks = self.ranker.breaks
-        self.ranker.learn(lesson)
-        self._metrics.ranker_breaks.inc(self.ranker.breaks - breaks)
+        if self.ranker.learn(lesson):
+            self._metrics.ranker_breaks.inc()
         self._metrics.lesson_clicks.inc(lesson.clicks.sum())
 
     def poll(self, now: float) -> Work | None:

@@ -211,8 +211,8 @@ class Encoder(Tokenises):
     def _fewest_tokens(self) -> int:
         """For a handful of rows another kernel is taken, whose last bits differ: so many fill them up.
 
-        MKL's in fp32, below 16 rows a thread; oneDNN's in bf16 where the processor has AMX, below 64 (a cosine of
-        .99998 between the two).
+        MKL's in fp32, below 16 rows a thread; oneDNN's in bf16 where the processor has AMX, below 64 rows on one
+        thread or two.
         """
         if self.device != "cpu":
             return 0

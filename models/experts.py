@@ -181,12 +181,12 @@ class ExpertChoice:
     def learn(self, clicks: NDArray[np.float64], hits: NDArray[np.float64]) -> bool:
         """Count a batch: clicks [buckets] and hits [buckets, experts]. Returns whether the stream broke before it."""
         looked = float(clicks.sum())
-        kept = np.exp2(-looked / RECENT)
-        self.recent_clicks = self.recent_clicks * kept + clicks
-        self.recent_hits = self.recent_hits * kept + hits
+        of_late = 2 ** (-looked / RECENT)
+        self.recent_clicks = self.recent_clicks * of_late + clicks
+        self.recent_hits = self.recent_hits * of_late + hits
         self.since += looked
         if broke := self._broke():
-            self.hits, self.clicks, self.since = self.recent_hits.copy(), self.recent_clicks.copy(), 0.0
+            self.hits, self.clicks, self.since = self.recent_hits, self.recent_clicks, 0.0
         else:
             kept = np.exp2(-clicks / min(self.half_life, max(RECENT, _GROWTH * self.since)))
             self.clicks = self.clicks * kept + clicks
@@ -196,7 +196,7 @@ class ExpertChoice:
 
     def _broke(self) -> bool:
         """Whether those that serve hit less of late than by all that is counted, by more than chance explains."""
-        if self.clicks.sum() < 2 * RECENT / np.log(2):  # nothing is counted yet but what is of late
+        if self.clicks.sum() < 2 * RECENT / math.log(2):  # nothing is counted yet but what is of late
             return False
         every = np.arange(len(BUCKETS))
         expected = float(self.rates()[every, self.serving] @ self.recent_clicks)

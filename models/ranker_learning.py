@@ -154,8 +154,6 @@ class RankerLearner:
         Clicks learned from.
     young : int
         Clicks below which every click is to be learned from: of late the stream broke.
-    breaks : int
-        How often it did, in this life.
     """
 
     def __init__(self, prior: NDArray[np.float32], config: LearningConfig = LearningConfig()) -> None:
@@ -168,11 +166,13 @@ class RankerLearner:
         self.choice = ExpertChoice(config.half_life, config.caution)
         self.version = 0
         self.young = 0
-        self.breaks = 0
         self._on = np.array([part_of(feature) not in config.without for feature in FEATURES])
 
-    def learn(self, lesson: Lesson) -> None:
-        """Take one step along a batch's gradients, a shorter one if they come late, and count the experts' hits."""
+    def learn(self, lesson: Lesson) -> bool:
+        """Take one step along a batch's gradients, a shorter one if they come late, and count the experts' hits.
+
+        Returns whether the stream broke: see :class:`~models.experts.ExpertChoice`.
+        """
         delay = 0 if lesson.version is None else max(0, self.version - lesson.version)
         steps = self.config.step * self._on / (1 + delay / (DELAY + self.version / SETTLED))
         self.shared_squares += lesson.squares.sum(axis=0)
@@ -180,9 +180,10 @@ class RankerLearner:
         self.shared += steps * lesson.gradients.sum(axis=0) / np.sqrt(self.shared_squares + _TINY)
         self.own += steps * lesson.gradients / np.sqrt(self.own_squares + _TINY)
         self.version += int(lesson.clicks.sum())
-        if self.choice.learn(lesson.clicks, lesson.hits):
-            self.breaks += 1
+        broke = self.choice.learn(lesson.clicks, lesson.hits)
+        if broke:
             self.young = self.version + self.config.young
+        return broke
 
     def learned(self) -> NDArray[np.float32]:
         """The learned weights, float32 [buckets, features], whoever serves."""

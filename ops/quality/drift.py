@@ -68,13 +68,30 @@ def from_nothing(stream: Stream) -> Stream:
 
 ITEMS: Final = "items"
 FRESH: Final = "items, from nothing"
-"""No shift, but what one is compared with: asked for from its first click on."""
 
-SHIFTS: Final[dict[str, Callable[[Stream], Stream]]] = {
-    ITEMS: items_exchanged,
-    FRESH: from_nothing,
-    "users": users_pass_by,
-    "users back": users_come_to_stay,
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """A derived stream.
+
+    Parameters
+    ----------
+    make
+        From the plain one.
+    at
+        Share of its clicks that come before the world changes; 0 where it is the new one from the first on, and there
+        is nothing to recover from.
+    """
+
+    make: Callable[[Stream], Stream]
+    at: float = 0.5
+
+
+SHIFTS: Final[dict[str, Shift]] = {
+    ITEMS: Shift(items_exchanged),
+    FRESH: Shift(from_nothing, at=0),
+    "users": Shift(users_pass_by),
+    "users back": Shift(users_come_to_stay),
 }
 
 
@@ -112,10 +129,10 @@ class Adaptation:
         return self.soon / self.level if self.level else float("nan")
 
     @classmethod
-    def of(cls, outcome: Outcome, shifted: int) -> Adaptation | None:
+    def of(cls, outcome: Outcome, shifted: float) -> Adaptation | None:
         """From lists on a stream that shifted before this click; None where too few came after."""
         hits, users = outcome.hits, outcome.asked.users
-        shift = int(np.searchsorted(outcome.replayed.at, shifted))
+        shift = int(np.searchsorted(outcome.replayed.at, int(shifted)))
         if len(hits) < shift + WITHIN + WINDOW:
             return None
         before = min(5, shift // WINDOW)

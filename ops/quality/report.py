@@ -11,7 +11,7 @@ from typing import Any
 
 from ops.bench.machine import cpu, versions
 from ops.quality import plots, tables
-from ops.quality.drift import FRESH, ITEMS, Adaptation
+from ops.quality.drift import FRESH, ITEMS, SHIFTS, Adaptation
 from ops.quality.gate import verdicts
 from ops.quality.methods import STRATA, TRIALS
 from ops.quality.study import Study
@@ -115,15 +115,14 @@ def _adaptation(studies: Sequence[Study], folder: Path) -> list[str]:
         shifts: dict[str, dict[str, Adaptation]] = {}
         for (shift, name), cell in study.drift().items():
             made = cell.outcome()
-            shifted = 0 if shift == FRESH else len(cell.stream) // 2
-            if made is not None and (found := Adaptation.of(made, shifted)) is not None:
+            if made is not None and (found := Adaptation.of(made, SHIFTS[shift].at * len(cell.stream))) is not None:
                 shifts.setdefault(shift, {})[name] = found
         if shifts:
             lines += ["", *tables.adaptation(study.source.name, shifts)]
             fresh = shifts.pop(FRESH, {})
-            drawn |= {f"{study.source.name}, {shift}": each for shift, each in shifts.items()}
-            if STRATA in fresh and ITEMS in shifts:
+            if STRATA in fresh and ITEMS in shifts:  # a line beside the others, not a panel
                 shifts[ITEMS][f"{STRATA}, from nothing"] = fresh[STRATA]
+            drawn |= {f"{study.source.name}, {shift}": each for shift, each in shifts.items()}
     if drawn:
         plots.adaptation(drawn, folder / "quality-adaptation.svg")
         lines += ["", "![HR@10 around a shift](quality-adaptation.svg)"]

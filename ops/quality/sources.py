@@ -44,7 +44,7 @@ class Source:
     length
         Only the first so many clicks of what is left then, and the items that occur in them.
     shift
-        One of :data:`ops.quality.drift.SHIFTS` at the half of the stream.
+        One of :data:`ops.quality.drift.SHIFTS`.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Source:
         """Its clicks."""
         _, made = _taken(replace(self, name="", shift=""))
         made = replace(made, name=self.name)
-        return SHIFTS[self.shift](made) if self.shift else made
+        return SHIFTS[self.shift].make(made) if self.shift else made
 
     def store(self) -> ItemStore:
         """Its catalogue with vectors (cached on disk, or encoded now), rows as in the stream; a new one each time."""

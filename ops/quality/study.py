@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ops.quality.cells import Cell
-from ops.quality.drift import FRESH, SHIFTS
+from ops.quality.drift import SHIFTS
 from ops.quality.methods import HOURLY, METHODS, PEERS, PLACES, SCORERS, STRATA, TOGGLED, Params
 from ops.quality.outcome import Outcome
 from ops.quality.replay import Protocol
@@ -27,7 +27,9 @@ VARIANTS: Final = {
 VARIED: Final = (STRATA, *(name for name in PEERS if name != "SASRec"))
 """Without the one that alone would take as long as all others together."""
 
-SHIFTED: Final = Protocol(start=0.4)
+BEFORE: Final = 0.1
+"""Share of a stream that is asked for before it shifts."""
+
 SHIFTED_METHODS: Final = (STRATA, "EASE", "popularity")
 
 TUNED: Final = (STRATA, *PEERS)
@@ -98,9 +100,9 @@ class Study:
             (shift, name): replace(
                 cell,
                 source=replace(self.source, shift=shift),
-                protocol=Protocol(start=0.0) if shift == FRESH else SHIFTED,
+                protocol=Protocol(start=max(0.0, shifted.at - BEFORE)),
             )
-            for shift in SHIFTS
+            for shift, shifted in SHIFTS.items()
             for name in SHIFTED_METHODS
             if (cell := self.cell(name)) is not None
         }

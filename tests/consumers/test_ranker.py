@@ -190,9 +190,7 @@ def test_a_state_is_continued_whole_also_in_the_middle_of_a_break() -> None:
         made.clicks[:], made.hits[:, 0] = 10, draw.binomial(10, rate, len(BUCKETS))
         return made
 
-    for rate in (0.5,) * 40 + (0.0,) * 4:
-        ranker.learn(lesson(rate))
-    assert ranker.breaks == 1
+    assert sum(ranker.learn(lesson(rate)) for rate in (0.5,) * 40 + (0.0,) * 4) == 1
     other = RankerLearner(RankingConfig().prior)
     restore(other, decode(encode(state_of(ranker, {})), RankerState))
     assert other.young == ranker.young > 0

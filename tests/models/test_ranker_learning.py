@@ -196,10 +196,10 @@ def test_after_a_break_of_the_stream_every_click_is_learned_from_for_a_while(sho
     for rate in (0.5,) * 40 + (0.0,) * 10:
         lesson = Lesson.empty()
         lesson.clicks[2], lesson.hits[2, 0] = 20, 20 * rate
-        ranker.learn(lesson)
-        if ranker.breaks:
+        if broke := ranker.learn(lesson):
             break
-    assert ranker.breaks == 1
+        assert not ranker.young
+    assert broke
     assert ranker.young == ranker.version + 50
 
     def asked(share: float) -> int:

@@ -35,5 +35,14 @@ def test_who_serves_stands_with_what_it_hit_and_who_comes_next() -> None:
     assert sum("no clicks yet" in line for line in lines) == len(BUCKETS) - 2
 
 
+def test_a_stream_that_has_just_broken_is_told() -> None:
+    ranker = RankerLearner(RankingConfig().prior)
+    assert not any("broke" in line for line in shown(ranker))
+    ranker.version, ranker.young = 2_000, 12_000
+    assert "until 12,000" in shown(ranker)[-1]
+    ranker.version = 12_000
+    assert not any("broke" in line for line in shown(ranker))
+
+
 def test_a_bucket_is_named_by_its_lengths() -> None:
     assert [span(BUCKETS, bucket) for bucket in range(len(BUCKETS))] == ["0", "1", "2–3", "4–9", "10–29", "30+"]

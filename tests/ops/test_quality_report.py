@@ -181,7 +181,7 @@ def test_users_who_pass_by_have_two_clicks_each() -> None:
     half = len(made) // 2
     assert np.bincount(made.users[half:]).max() == 2
     assert not set(made.users[:half].tolist()) & set(made.users[half:].tolist())
-    back = SHIFTS["users back"](stream())
+    back = SHIFTS["users back"].make(stream())
     assert back.users[half:].tolist() == stream().users[half:].tolist()
 
 
