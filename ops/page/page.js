@@ -11,6 +11,7 @@ let stream = null;
 let listed = new Set();
 let recent = new Set(); // what was listed before the last click
 let overviews = [];
+let [asked, answered] = [0, 0]; // questions for the user's clicks: an older answer does not replace a newer one
 
 function element(name, text = "", kind = "") {
   const made = document.createElement(name);
@@ -93,10 +94,12 @@ async function click(item) {
   }
 }
 
+// profiles reach the feed by another topic than lists, perhaps a little later: so each look asks again
 async function clicks() {
-  const id = user;
+  const [id, question] = [user, ++asked];
   const found = await ask(`/live/users/${encodeURIComponent(id)}`);
-  if (!found || id !== user) return;
+  if (!found || id !== user || question < answered) return;
+  answered = question;
   $("clicks").replaceChildren(...found.clicks.map((one) => {
     const line = element("li");
     const hit = recent.has(one.item_id);
@@ -129,6 +132,7 @@ async function look() {
   overviews.push(seen);
   overviews = overviews.filter((one) => one.at > seen.at - 1000 * (KEPT + WINDOW));
   if (!user && seen.named && seen.users.length) follow(someone(seen));
+  if (user) clicks();
   const names = seen.named ? seen.users.slice(0, 50).map((one) => one.id) : [];
   $("users").replaceChildren(...names.map((name) => Object.assign(document.createElement("option"), { value: name })));
   draw(seen);

@@ -125,6 +125,24 @@ def test_a_click_changes_the_list_and_nothing_is_wrong_with_the_page(
     page.context.close()
 
 
+@pytest.mark.broker
+def test_clicks_that_reach_the_feed_after_their_list_are_shown_all_the_same(browser: Any, live: Live) -> None:
+    page = opened(browser, live.url, [])
+    early: list[str] = []
+
+    def nothing_yet(route: Any) -> None:  # the one question that the list itself asks
+        early.append(route.request.url)
+        route.fulfill(json={"clicks": []})
+
+    page.route("**/live/users/reader-1", nothing_yet, times=1)
+    page.fill("#user", "reader-1")
+    page.press("#user", "Enter")
+    page.wait_for_selector("#clicks .quiet")
+    page.wait_for_selector("#clicks .when")
+    assert len(early) == 1
+    page.context.close()
+
+
 def told(page: Any, chart: str) -> tuple[str, str, bool]:
     """What stands at a chart: value, note, whether something is drawn."""
     return (
