@@ -140,6 +140,7 @@ class Knowledge:
             weights = decode(record.value, RankerWeights)
             self._recommender.weights, self._recommender.learned = read_weights(weights)
             self._recommender.weights_version, self._recommender.young = weights.version, weights.young
+            self._recommender.neighbours.forget(weights.breaks)
 
 
 def _text(key: bytes | None) -> str:

@@ -1,7 +1,7 @@
 """The neighbours role: who clicks this also clicks that, learned from every profile, published row by row.
 
 A row carries what co-occurrence counts of its item, and what the linear part has solved for
-(:mod:`consumers.together`).
+(:mod:`consumers.together`). When the ranker role says that the stream broke, both forget (:mod:`models.breaks`).
 
 It learns from ``profiles``, not from ``clicks``: a profile says which of its last clicks are new and what came before
 them, so validity, order and repeats are decided once, by the updater, and nothing is kept of a user here.
@@ -20,12 +20,14 @@ from dataclasses import dataclass, field
 from consumers.client import Partition, Record
 from consumers.diversion import Diversion
 from consumers.metrics import Metrics
+from consumers.ranker import WEIGHTS
 from consumers.stage import Work
 from consumers.tables import OpenTables
 from consumers.taught import before, taught
 from consumers.together import LinearConfig, Together
 from models.linear import Solution
 from models.neighbours import Neighbours
+from models.ranker_records import RankerWeights
 from models.records import NeighbourRow, ProfileRecord, decode, encode
 from producers.publisher import Message
 from producers.topics import Topics
@@ -72,6 +74,7 @@ class NeighboursRole:
         self._items = neighbours.items
         self._open_tables = open_tables
         self._vectors = open_tables({topics.vectors: self._described})
+        self._breaks = open_tables({topics.ranker: self._broke})
         self._topics = topics
         self._diversion = diversion
         self._metrics = metrics
@@ -86,6 +89,14 @@ class NeighboursRole:
     def _described(self, record: Record) -> None:
         if record.key and record.value is not None:
             self._items.describe(record.key.decode(errors="replace"))
+
+    def _broke(self, record: Record) -> None:
+        """Of old counts most is forgotten at once; rows are published as they change, and say which breaks they saw."""
+        if record.key == WEIGHTS and record.value is not None:
+            breaks = decode(record.value, RankerWeights).breaks
+            if self._neighbours.forget(breaks):
+                log.info("neighbours: the stream broke, of what was counted before it little is kept")
+            self._together.forget(breaks)
 
     def assigned(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         """Read the published rows back, and say where the table was last complete.
@@ -112,6 +123,7 @@ class NeighboursRole:
             reader.catch_up()
         finally:
             reader.close()
+        self._breaks.catch_up()
         self._together.restore(self._open_tables, self._topics.profiles)
         self._offsets = dict(complete)
         if not self._config.linear.items:
@@ -153,8 +165,10 @@ class NeighboursRole:
         frozen: set[int] = set()
         if self._published:
             frozen = {r for r in rows if self._published.get(r, {}).get(record.partition, 0) > record.offset}
+        times = [entry.ts for entry in profile.history[-len(rows) :]]
         for place in places:
-            self._neighbours.learn(rows[place], before(rows, place), frozen)
+            share = self._neighbours.breaks.left_of(times[place])
+            self._neighbours.learn(rows[place], before(rows, place), frozen, share)
 
     def poll(self, now: float) -> Work | None:
         """See :class:`~consumers.stage.Stage`."""
@@ -166,6 +180,7 @@ class NeighboursRole:
             return None
         self._next_publish = now + self._config.publish_s
         self._vectors.poll()
+        self._breaks.poll()
         self._metrics.undescribed.labels("neighbours").set(self._items.undescribed)
         # complete is said of the table before this publication: if it breaks off half-way, that is still true
         complete = next(iter(self._dirty.values()), self._offsets)
@@ -204,6 +219,7 @@ class NeighboursRole:
         """See :class:`~consumers.stage.Stage`."""
         self._together.close()
         self._vectors.close()
+        self._breaks.close()
 
 
 def _raise_to(offsets: Offsets, others: Mapping[int, int]) -> None:

@@ -30,7 +30,6 @@ from producers.topics import Topics
 
 log = logging.getLogger(__name__)
 
-"""Key of the role's checkpoint on the topic ``ranker``."""
 WEIGHTS = b"weights"
 """Key of what readers take."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from threading import Thread
 from typing import Final
@@ -89,6 +89,11 @@ class Together:
         elif self.counts is not None and record.offset >= self._read.get(record.partition, 0):
             self._add(profile)
 
+    def forget(self, breaks: Iterable[int]) -> None:
+        """Learn of breaks of the stream, ms since the epoch."""
+        if self.counts is not None:
+            self.counts.forget(breaks)
+
     def _count(self, record: Record) -> None:
         """A user's first record counts whole, what follows by what is new in it."""
         self._read[record.partition] = record.offset + 1
@@ -99,7 +104,8 @@ class Together:
             self._add(profile)
         else:
             self._known.add(user)
-            self.counts.learn_user(self._clicked(profile))
+            seen = self._seen(profile)
+            self.counts.learn_user(seen["item"], _moments(seen))
 
     def _restored(self) -> bool:
         """Count some more of what is on the topic; whether nothing is left of it."""
@@ -119,24 +125,26 @@ class Together:
         return True
 
     def _add(self, profile: ProfileRecord) -> None:
-        """The new clicks, each with all that came before it."""
+        """The new clicks, each with all that came before it and after the same break of the stream."""
         fresh = range(min(profile.fresh, len(profile.history)) - 1, -1, -1)  # counted from the end
         if self.counts is None or not fresh:
             return
         first = [back for back in fresh if back not in profile.again]
         rows = {back: self._items.mention(profile.history[-1 - back].item_id) for back in first}
-        clicked = self._clicked(profile)
-        others = clicked[~np.isin(clicked, self._items.hashes[list(rows.values())])]
+        seen, breaks = self._seen(profile), self.counts.breaks
+        seen = seen[~np.isin(seen["item"], self._items.hashes[list(rows.values())])]
+        others, shares = seen["item"], breaks.left(_moments(seen))
         for back, row in rows.items():
             if back not in profile.damped:
-                self.counts.learn(row, others)
-                others = np.append(others, self._items.hashes[row])
+                share = breaks.left_of(profile.history[-1 - back].ts // 1000 * 1000)  # to the second, as what was seen
+                self.counts.learn(row, others[shares == share], share)
+                others, shares = np.append(others, self._items.hashes[row]), np.append(shares, share)
 
-    def _clicked(self, profile: ProfileRecord) -> NDArray[np.uint64]:
-        """Hashes of all that a user has clicked and is still remembered."""
+    def _seen(self, profile: ProfileRecord) -> NDArray[np.void]:
+        """Of :data:`~models.records.SEEN`: all that a user has clicked and is still remembered."""
         seen = np.frombuffer(profile.seen, SEEN)
         no = [kind for kind, event in enumerate(profile.events) if event in self._config.negative_events]
-        clicked: NDArray[np.uint64] = seen["item"][~np.isin(seen["event"], no)] if no else seen["item"]
+        clicked: NDArray[np.void] = seen[~np.isin(seen["event"], no)] if no else seen
         return clicked
 
     def poll(self, now: float) -> Solution | None:
@@ -185,3 +193,8 @@ class Together:
             self._again.close()
         if self._thread is not None:
             self._thread.join()
+
+
+def _moments(seen: NDArray[np.void]) -> NDArray[np.int64]:
+    """When each was seen, ms since the epoch."""
+    return seen["at"] * np.int64(1000)

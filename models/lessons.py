@@ -26,6 +26,7 @@ class Question(NamedTuple):
     row: int
     partition: int
     offset: int
+    clicked_ms: int
 
 
 def _scattered(partition: int, offset: int) -> int:
@@ -72,12 +73,13 @@ class Teacher:
             # with clicks that no list has followed yet, the vector is of before them
             vector=None if profile.fresh else profile.vector,
         )
-        return Question(before, row, partition, offset)
+        return Question(before, row, partition, offset, now_ms)
 
     def lesson(self, questions: Sequence[Question], now_ms: int) -> Lesson:
         """What the clicks teach."""
         lesson = Lesson.empty()
         lesson.version = self._recommender.weights_version
+        lesson.newest_ms = max((question.clicked_ms for question in questions), default=0)
         profiles = [question.profile for question in questions]
         late = [profile for profile in profiles if profile.vector is None and profile.rows]
         for profile, vector in zip(late, self._recommender.user_vectors(late) if late else (), strict=True):

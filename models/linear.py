@@ -12,10 +12,14 @@ and an item's score for a user whose last clicks are j_1 (newest), j_2, … is �
 XᵀX moves with every click, W is solved for from time to time. Of a row only the :data:`WIDTH` largest entries are kept:
 small ones are mostly the noise of pairs that hardly anybody has clicked. The inverse costs the cube of the number of
 items, so those clicked most take part.
+
+When the stream breaks (:mod:`models.breaks`), XᵀX keeps a small share of its weight, and from then on a user counts as
+another one than he was before: that way it stays a sum of xxᵀ, which can be inverted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Final
@@ -24,6 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.breaks import Breaks
 from models.errors import StrataError
 from models.items import ItemStore
 
@@ -81,8 +86,10 @@ class CoClicks:
 
     Attributes
     ----------
-    clicks : int
-        Learned, repeats not counted.
+    breaks : Breaks
+        Those that the counts know of.
+    clicks : float
+        Learned, repeats not counted; what was before a break of the stream keeps a share only.
     gram : float32 [room, room]
         XᵀX by place; its diagonal says how many users have clicked an item.
     rows : int64 [room]
@@ -92,20 +99,21 @@ class CoClicks:
     def __init__(self, items: ItemStore, most: int = MOST) -> None:
         self.items = items
         self.most = most
-        self.clicks = 0
+        self.breaks = Breaks()
+        self.clicks = 0.0
         self.gram: NDArray[np.float32] = np.zeros((0, 0), np.float32)
         self.rows: NDArray[np.int64] = np.zeros(0, np.int64)
-        self._due = _BEGIN
+        self._due = float(_BEGIN)
         self._places: dict[int, int] = {}  # item hash → place
         self._known: dict[int, int] = {}  # item hash → row
-        self._users: dict[int, int] = {}  # item hash → how many users have clicked it, of those that have no place
+        self._users: dict[int, float] = {}  # item hash → how many users have clicked it, of those that have no place
 
     @property
     def due(self) -> bool:
         """Whether enough has come since the last solution."""
         return self.clicks >= self._due
 
-    def learn(self, row: int, others: NDArray[np.uint64]) -> None:
+    def learn(self, row: int, others: NDArray[np.uint64], share: float = 1.0) -> None:
         """A user has clicked an item for the first time.
 
         Parameters
@@ -113,31 +121,56 @@ class CoClicks:
         row
             The item.
         others : uint64 [any]
-            Hashes (:func:`~models.items.item_hash`) of all else that he has clicked.
+            Hashes (:func:`~models.items.item_hash`) of all else that he has clicked, with no break between it and this.
+        share
+            What is left of the click's weight: less than 1 if the stream broke since.
         """
         if row == self.items.nowhere:
             return
-        self.clicks += 1
-        place = self._place(int(self.items.hashes[row]), row)
+        self.clicks += share
+        place = self._place(int(self.items.hashes[row]), row, share)
         if place < 0:
             return
         with_it = self._of(others)
-        self.gram[place, with_it] += 1
-        self.gram[with_it, place] += 1
-        self.gram[place, place] += 1
+        self.gram[place, with_it] += np.float32(share)
+        self.gram[with_it, place] += np.float32(share)
+        self.gram[place, place] += np.float32(share)
 
-    def learn_user(self, clicked: NDArray[np.uint64]) -> None:
-        """All that a user has clicked, as hashes [any], each once: the same as clicks one after another."""
+    def learn_user(self, clicked: NDArray[np.uint64], at: NDArray[np.int64] | None = None) -> None:
+        """All that a user has clicked, the same as clicks one after another with the breaks between them.
+
+        Parameters
+        ----------
+        clicked : uint64 [k]
+            Hashes, each once.
+        at : int64 [k], optional
+            When, ms since the epoch; not given: all of it since the last break.
+        """
+        left = np.ones(len(clicked)) if at is None else self.breaks.left(at)
+        for share in np.unique(left):
+            self._learn_together(clicked[left == share], share)
+
+    def forget(self, breaks: Iterable[int]) -> None:
+        """Learn of breaks, ms since the epoch; after a new one it is time to solve."""
+        left = self.breaks.add(breaks)
+        if left == 1:
+            return
+        self.clicks *= left
+        self.gram *= np.float32(left)
+        self._users = {item: left * users for item, users in self._users.items()}
+        self._due = self.clicks
+
+    def _learn_together(self, clicked: NDArray[np.uint64], share: float) -> None:
         known, n = len(self._known), len(self.items)
         self._known.update(zip(self.items.hashes[known:n].tolist(), range(known, n), strict=True))
         places = []
         for item in clicked.tolist():
             row = self._known.get(item, self.items.nowhere)
             if row != self.items.nowhere:
-                self.clicks += 1
-                places.append(self._place(item, row))
+                self.clicks += share
+                places.append(self._place(item, row, share))
         with_it = np.array([place for place in dict.fromkeys(places) if place >= 0], np.int64)
-        self.gram[np.ix_(with_it, with_it)] += 1
+        self.gram[np.ix_(with_it, with_it)] += np.float32(share)
 
     def solve(self, l2: float = L2, width: int = WIDTH) -> Solution:
         """W as of now.
@@ -167,7 +200,7 @@ class CoClicks:
 
     def snapshot(self) -> CoClicks:
         """A copy to solve while clicks go on; the next one is :attr:`due` when enough has come."""
-        self._due = min(int(_GROWN * self.clicks), self.clicks + EVERY)
+        self._due = min(max(_BEGIN, int(_GROWN * self.clicks)), self.clicks + EVERY)
         made = CoClicks(self.items, self.most)
         made.clicks, made.gram, made.rows = self.clicks, self.gram.copy(), self.rows.copy()
         return made
@@ -177,19 +210,19 @@ class CoClicks:
         places = np.fromiter(map(self._places.get, items.tolist(), repeat(-1)), np.int64, len(items))
         return places[places >= 0]
 
-    def _place(self, item: int, row: int) -> int:
+    def _place(self, item: int, row: int, share: float = 1.0) -> int:
         """The item's place, given now if it may have one; -1 if not."""
         place = self._places.get(item)
         if place is not None:
             return place
         place = len(self._places)
         if place >= self.most:
-            users = self._users[item] = self._users.get(item, 0) + 1
+            users = self._users[item] = self._users.get(item, 0.0) + share
             place = int(self.gram.diagonal().argmin())
             if users < _LEAD * self.gram[place, place]:
                 return -1
             gone = int(self.items.hashes[self.rows[place]])
-            self._users[gone] = int(self.gram[place, place])
+            self._users[gone] = float(self.gram[place, place])
             del self._places[gone], self._users[item]
             self.gram[place], self.gram[:, place] = 0, 0
         elif place == len(self.rows):

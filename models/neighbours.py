@@ -4,7 +4,8 @@ For a click on item *i* and each of the same user's last K clicks *j*, ℓ click
 
     C[i, j] = C[j, i] += ℓ^-.5        n_i += 1
 
-and an item's score for a user whose last clicks are j_1 (newest), j_2, …::
+and when the stream breaks (:mod:`models.breaks`) all C and n keep a small share of their weight;
+an item's score for a user whose last clicks are j_1 (newest), j_2, …::
 
     co(q) = Σ_m .9^(m-1) · C[j_m, q] / √((n_jm + 1)(n_q + 1))
 
@@ -14,12 +15,13 @@ Online Retail EASE is better by a tenth, hence the linear part (:mod:`models.lin
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.breaks import Breaks
 from models.errors import InvalidEvent
 from models.item_rows import ItemRows
 from models.items import ItemStore
@@ -54,23 +56,29 @@ class Neighbours(ItemRows):
     Attributes
     ----------
     counts : float32 [capacity]
-        n_i: clicks learned.
+        Clicks learned.
+    effective : float32 [capacity]
+        n_i: the same, but what was before a break of the stream keeps a share only.
+    breaks : Breaks
+        Those that the table knows of.
     version : int
         Changes so far.
     linear : ItemRows
         What the linear part (:mod:`models.linear`) has solved for: it travels in the same records.
     """
 
-    _TABLES = ("ids", "weights", "counts", "sizes")
+    _TABLES = ("ids", "weights", "counts", "effective", "sizes")
 
     def __init__(self, items: ItemStore, width: int = WIDTH) -> None:
         super().__init__(items, width)
         self.version = 0
         self.counts: NDArray[np.float32] = np.zeros(0, np.float32)
+        self.effective: NDArray[np.float32] = np.zeros(0, np.float32)
+        self.breaks = Breaks()
         self.linear = ItemRows(items, LINEAR_WIDTH)
         self._dirty: set[int] = set()
 
-    def learn(self, row: int, history: Sequence[int], frozen: Collection[int] = ()) -> None:
+    def learn(self, row: int, history: Sequence[int], frozen: Collection[int] = (), share: float = 1.0) -> None:
         """Take in a click. What has no row of its own (:attr:`~models.items.ItemStore.nowhere`) teaches nothing.
 
         Parameters
@@ -81,6 +89,8 @@ class Neighbours(ItemRows):
             The user's clicks before it, newest first; those beyond :data:`WINDOW` are ignored.
         frozen
             Rows that contain this click already and stay as they are (after a restart).
+        share
+            What is left of the click's weight: less than 1 if the stream broke since.
         """
         self.grow()
         nowhere = self.items.nowhere
@@ -89,6 +99,7 @@ class Neighbours(ItemRows):
         self.version += 1
         if row not in frozen:
             self.counts[row] += 1
+            self.effective[row] += share
             self._dirty.add(row)
         gains: dict[int, float] = {}
         for lag, other in zip(_LAG.tolist(), history, strict=False):
@@ -97,7 +108,7 @@ class Neighbours(ItemRows):
         if not gains:
             return
         others = np.fromiter(gains, np.int64, len(gains))
-        gain = np.fromiter(gains.values(), np.float32, len(gains))
+        gain = np.fromiter(gains.values(), np.float32, len(gains)) * np.float32(share)
         if row not in frozen:
             self._add_to_one(row, others, gain)
         if frozen:
@@ -169,6 +180,8 @@ class Neighbours(ItemRows):
         solved = int(linear.sizes[row])
         return NeighbourRow(
             count=float(self.counts[row]),
+            effective=float(self.effective[row]),
+            breaks=self.breaks.times,
             items=tuple(names[other] for other in self.ids[row, order].tolist()),
             weights=self.weights[row, order].astype("<f4").tobytes(),
             offsets=dict(offsets),
@@ -176,6 +189,19 @@ class Neighbours(ItemRows):
             linear_items=tuple(names[other] for other in linear.ids[row, :solved].tolist()),
             linear_weights=linear.weights[row, :solved].astype("<f4").tobytes(),
         )
+
+    def forget(self, breaks: Iterable[int]) -> bool:
+        """Learn of breaks, ms since the epoch; returns whether one was new. No row is :meth:`dirty` by that.
+
+        Readers learn of breaks themselves, and each published row says which it has seen.
+        """
+        left = self.breaks.add(breaks)
+        if left == 1:
+            return False
+        self.version += 1
+        self.weights *= np.float32(left)
+        self.effective *= np.float32(left)
+        return True
 
     def take(self, solution: Solution) -> None:
         """Take over what the linear part has solved for: every item's row changes, also of those that took no part."""
@@ -206,13 +232,16 @@ class Neighbours(ItemRows):
         if record is None:
             self.fill(row, _NONE, _NOTHING)
             self.linear.fill(row, _NONE, _NOTHING)
-            self.counts[row] = 0
+            self.counts[row] = self.effective[row] = 0
             return row
         others, weights = self._entries(record.items, record.weights, self.width)
         solved = self._entries(record.linear_items, record.linear_weights, self.linear.width)
-        self.fill(row, others, weights)
+        self.forget(record.breaks)
+        left = self.breaks.left_after(record.breaks)
+        self.fill(row, others, weights * np.float32(left))
         self.linear.fill(row, *solved)
         self.counts[row] = record.count
+        self.effective[row] = left * (record.count if record.effective is None else record.effective)
         return row
 
     def _entries(
@@ -230,12 +259,12 @@ class Neighbours(ItemRows):
 
     def weighed(self, rows: NDArray[np.int64], decay: NDArray[np.float32]) -> NDArray[np.float32]:
         """decay / √(n_j + 1): scores are co without the candidate's own √(n_q + 1), see :meth:`damping`."""
-        return (decay / np.sqrt(self.counts[rows] + 1)).astype(np.float32, copy=False)
+        return (decay / np.sqrt(self.effective[rows] + 1)).astype(np.float32, copy=False)
 
     def damping(self, rows: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.float32]:
         """1 / √(n_q + 1) of these items: what :meth:`scores` leaves out, so that a sum is damped once an item."""
         self.grow()
-        damping = self.counts[: len(self.items)][rows] + 1
+        damping = self.effective[: len(self.items)][rows] + 1
         np.sqrt(damping, out=damping)  # a power would take ten times as long
         np.reciprocal(damping, out=damping)
         return damping

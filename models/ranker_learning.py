@@ -28,6 +28,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.breaks import Breaks
 from models.experts import EXPERTS, ExpertChoice, Rankings, hits
 from models.features import FEATURES, OFF, part_of
 from models.histories import BUCKETS
@@ -76,6 +77,8 @@ class Lesson:
         In how many of the clicks an expert had the item in its top 10.
     version : int, optional
         Clicks in the weights that the gradients were taken at; None: in the present ones.
+    newest_ms : int
+        When the last of the clicks was made, ms since the epoch.
     """
 
     clicks: NDArray[np.float64]
@@ -83,6 +86,7 @@ class Lesson:
     squares: NDArray[np.float64]
     hits: NDArray[np.float64]
     version: int | None = None
+    newest_ms: int = 0
 
     @classmethod
     def empty(cls) -> Lesson:
@@ -98,6 +102,7 @@ class Lesson:
         self.gradients += other.gradients
         self.squares += other.squares
         self.hits += other.hits
+        self.newest_ms = max(self.newest_ms, other.newest_ms)
 
 
 def teach(scored: Scored, targets: Sequence[int], learned: NDArray[np.float32], rankings: Rankings) -> Lesson:
@@ -154,6 +159,8 @@ class RankerLearner:
         Clicks learned from.
     young : int
         Clicks below which every click is to be learned from: of late the stream broke.
+    breaks : Breaks
+        When the stream broke.
     """
 
     def __init__(self, prior: NDArray[np.float32], config: LearningConfig = LearningConfig()) -> None:
@@ -166,12 +173,14 @@ class RankerLearner:
         self.choice = ExpertChoice(config.half_life, config.caution)
         self.version = 0
         self.young = 0
+        self.breaks = Breaks()
         self._on = np.array([part_of(feature) not in config.without for feature in FEATURES])
 
     def learn(self, lesson: Lesson) -> bool:
         """Take one step along a batch's gradients, a shorter one if they come late, and count the experts' hits.
 
-        Returns whether the stream broke: see :class:`~models.experts.ExpertChoice`.
+        Returns whether the stream broke: see :class:`~models.experts.ExpertChoice`. Then AdaGrad's sums keep a share
+        only (:mod:`models.breaks`), so the weights move as far again as at a start.
         """
         delay = 0 if lesson.version is None else max(0, self.version - lesson.version)
         steps = self.config.step * self._on / (1 + delay / (DELAY + self.version / SETTLED))
@@ -183,6 +192,9 @@ class RankerLearner:
         broke = self.choice.learn(lesson.clicks, lesson.hits)
         if broke:
             self.young = self.version + self.config.young
+            left = self.breaks.add([lesson.newest_ms])
+            self.shared_squares *= left
+            self.own_squares *= left
         return broke
 
     def learned(self) -> NDArray[np.float32]:

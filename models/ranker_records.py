@@ -40,6 +40,8 @@ class RankerUpdate(Struct, frozen=True, array_like=True, kw_only=True):
     """float64 [buckets, experts]."""
     version: int = -1
     """``version`` of the :class:`RankerWeights` that the gradients were taken at; -1: not known."""
+    newest_ms: int = 0
+    """When the last of the clicks was made, ms since the epoch."""
 
 
 class RankerWeights(Struct, frozen=True, kw_only=True):
@@ -64,6 +66,8 @@ class RankerWeights(Struct, frozen=True, kw_only=True):
     """float64 [buckets, experts]: decayed hits."""
     young: int = 0
     """Clicks learned from below which every click is to be looked at, since the stream has just broken."""
+    breaks: tuple[int, ...] = ()
+    """When it broke (:mod:`models.breaks`), ms since the epoch: most of what was counted before is forgotten."""
 
 
 class RankerState(Struct, frozen=True, array_like=True, kw_only=True):
@@ -89,6 +93,7 @@ class RankerState(Struct, frozen=True, array_like=True, kw_only=True):
     since: float = 0
     """Clicks looked at since the last break."""
     young: int = 0
+    breaks: tuple[int, ...] = ()
 
 
 def update_of(lesson: Lesson, taught: dict[int, tuple[int, ...]], below: dict[int, int]) -> RankerUpdate:
@@ -102,6 +107,7 @@ def update_of(lesson: Lesson, taught: dict[int, tuple[int, ...]], below: dict[in
         squares=lesson.squares.astype("<f4").tobytes(),
         hits=lesson.hits.astype("<f8").tobytes(),
         version=-1 if lesson.version is None else lesson.version,
+        newest_ms=lesson.newest_ms,
     )
 
 
@@ -119,6 +125,7 @@ def lesson_of(update: RankerUpdate) -> Lesson:
         _numbers(update.squares, "<f4", _BY_FEATURE),
         _numbers(update.hits, "<f8", _BY_EXPERT),
         None if update.version < 0 else update.version,
+        update.newest_ms,
     )
     if (lesson.squares < 0).any() or (lesson.clicks < 0).any():
         raise InvalidEvent("lesson: sums of squares or clicks below 0", "validate")
@@ -139,6 +146,7 @@ def weights_of(ranker: RankerLearner, now_ms: int) -> RankerWeights:
         clicks=ranker.choice.clicks.astype("<f8").tobytes(),
         hits=ranker.choice.hits.astype("<f8").tobytes(),
         young=ranker.young,
+        breaks=ranker.breaks.times,
     )
 
 
@@ -182,6 +190,7 @@ def state_of(ranker: RankerLearner, taught: dict[int, tuple[int, ...]]) -> Ranke
         taught=taught,
         since=ranker.choice.since,
         young=ranker.young,
+        breaks=ranker.breaks.times,
         **{name: array.astype("<f8").tobytes() for name, array in arrays.items()},
     )
 
@@ -216,6 +225,7 @@ def restore(ranker: RankerLearner, state: RankerState) -> None:
     ranker.choice.clicks, ranker.choice.hits, ranker.choice.serving = clicks, hits, serving
     ranker.choice.recent_clicks, ranker.choice.recent_hits, ranker.choice.since = recent
     ranker.version, ranker.young = state.version, state.young
+    ranker.breaks.add(state.breaks)
 
 
 def _numbers(data: bytes, kind: str, shape: tuple[int, ...]) -> NDArray[np.float64]:

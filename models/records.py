@@ -116,6 +116,10 @@ class NeighbourRow(Struct, frozen=True, array_like=True, kw_only=True):
     """The item's row in the linear part (:mod:`models.linear`); empty where it takes no part."""
     linear_weights: bytes = b""
     """float32, one for each of ``linear_items``, largest first, of either sign."""
+    effective: float | None = None
+    """The same as ``count``, what was before a break of the stream with a share only; None: no break was ever."""
+    breaks: tuple[int, ...] = ()
+    """The breaks (:mod:`models.breaks`) that ``weights`` and ``effective`` have seen, ms since the epoch."""
 
 
 class LayerTree(Struct, frozen=True, kw_only=True):

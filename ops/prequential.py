@@ -85,7 +85,7 @@ class System:
     deep: SequenceLearner | None = field(init=False, default=None)
     _blocks: int = field(init=False, default=0)
     profiles: dict[str, Profile] = field(init=False, default_factory=dict)
-    _weights: deque[tuple[NDArray[np.float32], NDArray[np.float32], int, int]] = field(
+    _weights: deque[tuple[NDArray[np.float32], NDArray[np.float32], int, int, tuple[int, ...]]] = field(
         init=False, default_factory=deque
     )
 
@@ -132,16 +132,21 @@ class System:
             if profile.apply(click, at, self.items):
                 learned.append((profile.rows[-1], before))
                 if self.linear is not None and profile.clicks not in profile.again:
-                    *others, _ = profile.seen  # the newest is what was clicked
-                    self.linear.learn(profile.rows[-1], np.array(others, np.uint64))
+                    *others, _ = profile.seen.items()  # the newest is what was clicked
+                    broke = self.linear.breaks.last
+                    since = [item for item, (at, _) in others if 1000 * at >= broke]
+                    self.linear.learn(profile.rows[-1], np.array(since, np.uint64))
         if questions:  # asked of the tables as they stand before these clicks
             self.ranker.learn(self.teacher.lesson(questions, now))
             ranker = self.ranker
-            self._weights.append((ranker.learned(), ranker.serving(), ranker.version, ranker.young))
+            self._weights.append(
+                (ranker.learned(), ranker.serving(), ranker.version, ranker.young, ranker.breaks.times)
+            )
             if len(self._weights) > self.weights_age:
                 recommender = self.recommender
-                recommender.learned, recommender.weights, version, young = self._weights.popleft()
+                recommender.learned, recommender.weights, version, young, breaks = self._weights.popleft()
                 recommender.weights_version, recommender.young = version, young
+                self.forget(breaks)
         for row, history in learned:
             self.neighbours.learn(row, history)
         self.train(learned)
@@ -159,6 +164,12 @@ class System:
         for info in infos:
             self.view.put_layer(info)
         self.recommender.follow()
+
+    def forget(self, breaks: Sequence[int]) -> None:
+        """Learn of breaks of the stream, ms since the epoch."""
+        self.neighbours.forget(breaks)
+        if self.linear is not None:
+            self.linear.forget(breaks)
 
     def train(self, learned: Sequence[tuple[int, list[int]]]) -> None:
         """Teach the deep part a block's clicks, (row, the rows before it): a step whenever a batch waits.

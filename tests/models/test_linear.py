@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.breaks import KEPT
 from models.errors import StrataError
 from models.items import ItemStore, item_hash
 from models.linear import EVERY, CoClicks
@@ -61,6 +62,40 @@ def test_the_counts_are_those_of_who_has_clicked_what(users: list[list[int]]) ->
     np.testing.assert_array_equal(by_item(one_by_one, 12), expected)
     np.testing.assert_array_equal(by_item(whole, 12), expected)
     assert one_by_one.clicks == whole.clicks == sum(len(set(rows)) for rows in users)
+
+
+@given(USERS, st.integers(0, 8))
+def test_after_a_break_a_user_counts_as_another_one(users: list[list[int]], place: int) -> None:
+    """Whenever it is heard of, and counted from all that he has clicked, too."""
+    users = [list(dict.fromkeys(rows)) for rows in users]
+    heard, late, whole = CoClicks(shop()), CoClicks(shop()), CoClicks(shop())
+    clicked(heard, [rows[:place] for rows in users])
+    assert not heard.due
+    for counts in (heard, late, whole):
+        counts.forget([1_000])
+    assert heard.due
+    clicked(heard, [rows[place:] for rows in users])
+    for rows in users:
+        for share, part in ((KEPT, rows[:place]), (1.0, rows[place:])):
+            for i, row in enumerate(part):
+                late.learn(row, hashes(part[:i]), share)
+        whole.learn_user(hashes(rows), np.array([999 if i < place else 1_000 for i in range(len(rows))], np.int64))
+    before, after = (
+        (by_definition(part, 12) for part in zip(*((r[:place], r[place:]) for r in users), strict=True))
+        if (users)
+        else (np.zeros((12, 12)), np.zeros((12, 12)))
+    )
+    for counts in (heard, late, whole):
+        np.testing.assert_allclose(by_item(counts, 12), KEPT * before + after, rtol=1e-5, atol=1e-6)
+        assert counts.clicks == pytest.approx(KEPT * before.trace() + after.trace())
+
+
+def test_after_a_break_it_can_be_solved_however_much_users_who_stay_have_clicked() -> None:
+    counts, users = CoClicks(shop(200)), drawn(200, 400)
+    clicked(counts, users * 50)
+    counts.forget([1_000])
+    clicked(counts, users)
+    assert len(counts.solve(1.0).rows) == 200
 
 
 def drawn(n: int, users: int, seed: int = 3) -> list[list[int]]:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.breaks import KEPT
 from models.errors import InvalidEvent
 from models.items import ItemStore
 from models.linear import CoClicks
@@ -108,6 +109,76 @@ def test_item_0_is_no_empty_place() -> None:
     neighbours.learn(0, [4])
     assert dense(neighbours)[3, 0] == 1
     assert dense(neighbours)[4, 0] == 1
+
+
+def taught(clicks: int = 200, seed: int = 3) -> Neighbours:
+    neighbours, draw = table(12), np.random.default_rng(seed)
+    for _ in range(clicks):
+        neighbours.learn(int(draw.integers(12)), draw.integers(12, size=6).tolist())
+    return neighbours
+
+
+def test_at_a_break_a_list_stays_as_it_is_and_new_clicks_weigh_more() -> None:
+    neighbours = taught(5_000)
+    rows, decay = np.array([[3]]), np.ones((1, 1), np.float32)
+    before = (neighbours.scores(rows, decay) * neighbours.damping())[0]
+    clicks, old = neighbours.counts[:12].copy(), dense(neighbours)
+    neighbours.dirty()
+    assert neighbours.forget([1_000])
+    assert not neighbours.forget([1_000])
+    after = (neighbours.scores(rows, decay) * neighbours.damping())[0]
+    np.testing.assert_allclose(after, before, rtol=0.06)  # but for the 1 beside each n
+    np.testing.assert_array_equal(neighbours.counts[:12], clicks)
+    assert neighbours.dirty() == []
+    for _ in range(60):  # a tenth of what was known of the pair
+        neighbours.learn(3, [7])
+    c = dense(neighbours)
+    assert c[3, 7] == pytest.approx(KEPT * old[3, 7] + 60, rel=1e-4)
+    fresh = (neighbours.scores(rows, decay) * neighbours.damping())[0]
+    assert fresh[7] > 1.5 * before[7]
+    np.testing.assert_array_equal(neighbours.counts[:12] - clicks, [60 * (row == 3) for row in range(12)])
+
+
+def test_a_click_of_before_a_break_that_comes_after_it_weighs_as_if_it_had_come_before() -> None:
+    early, late = table(12), table(12)
+    early.learn(3, [4, 5])
+    early.forget([1_000])
+    late.forget([1_000])
+    late.learn(3, [4, 5], share=late.breaks.left_of(999))
+    np.testing.assert_allclose(dense(late), dense(early))
+    np.testing.assert_allclose(late.effective[:12], early.effective[:12])
+    np.testing.assert_array_equal(late.counts[:12], early.counts[:12])
+
+
+@given(st.permutations(["rows", "more rows", "weights", "weights again"]))
+def test_a_reader_forgets_what_the_writer_forgot_in_whatever_order_it_hears_of_it(order: list[str]) -> None:
+    writer, reader = taught(), table(12)
+    rows = {f"i{row}": writer.record(row, {}) for row in range(12)}
+    writer.forget([1_000])
+    writer.learn(2, [3])
+    writer.forget([1_000, 2_000])
+    writer.learn(4, [5])
+    more = {f"i{row}": writer.record(row, {}) for row in (2, 3, 4, 5)}
+    for what in order:
+        if what == "more rows" or (what == "rows" and order.index("rows") < order.index("more rows")):
+            for item, record in (rows if what == "rows" else more).items():
+                reader.put(item, record)
+        elif what == "rows":  # a row never comes after a newer one of its item
+            for item in rows.keys() - more.keys():
+                reader.put(item, rows[item])
+        else:
+            reader.forget([1_000, 2_000])
+    np.testing.assert_allclose(dense(reader), dense(writer), rtol=1e-5)
+    np.testing.assert_allclose(reader.effective[:12], writer.effective[:12], rtol=1e-5)
+    np.testing.assert_array_equal(reader.counts[:12], writer.counts[:12])
+
+
+def test_a_row_of_before_there_were_breaks_counts_whole() -> None:
+    neighbours = taught()
+    old = msgspec.structs.replace(neighbours.record(3, {}), effective=None)
+    reader = table(12)
+    reader.put("i3", msgspec.msgpack.decode(msgspec.msgpack.encode(old), type=NeighbourRow))
+    assert reader.effective[3] == reader.counts[3] == neighbours.counts[3] > 0
 
 
 def test_rows_travel_by_record_to_a_reader_with_other_row_numbers() -> None:

@@ -1,0 +1,59 @@
+"""Breaks of the stream, and what is left of what was learned before one.
+
+When what serves suddenly hits far less than it did (:class:`~models.experts.ExpertChoice`), the world has changed:
+other items, other people, other prices. What was learned of the old one is mostly wrong then, and there is so much of
+it that the new one would need as many clicks again to be seen. So at a break counts keep a small share of their weight.
+They keep their order: nothing changes in a list at that moment, but a click weighs many times as much as those before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+KEPT: Final = 0.05
+"""Share of its weight that a count keeps at a break. With .1 a false alarm costs less, and a break more; what they cost
+stands in ``ops/bench/RESULTS.md``."""
+
+_REMEMBERED: Final = 8  # breaks: what is older than so many weighs nothing
+
+
+class Breaks:
+    """When the stream broke, by the time of its clicks.
+
+    Attributes
+    ----------
+    times : tuple[int, ...]
+        ms since the epoch, rising: the last eight.
+    """
+
+    def __init__(self) -> None:
+        self.times: tuple[int, ...] = ()
+
+    @property
+    def last(self) -> int:
+        """The last one, ms since the epoch; 0: it never broke."""
+        return self.times[-1] if self.times else 0
+
+    def add(self, times: Iterable[int]) -> float:
+        """Learn of breaks; returns the share that is left of what was counted so far, 1 if all were known."""
+        oldest = self.times[0] if len(self.times) == _REMEMBERED else 0  # forgotten is not new
+        new = {time for time in times if time > oldest} - set(self.times)
+        self.times = tuple(sorted({*self.times, *new})[-_REMEMBERED:])
+        return float(KEPT ** len(new))
+
+    def left_after(self, times: Iterable[int]) -> float:
+        """The share that is left of what has seen these breaks already."""
+        return float(KEPT ** len(set(self.times).difference(times)))
+
+    def left_of(self, moment: int) -> float:
+        """The share that is left of what was counted at a moment, ms since the epoch."""
+        return 1.0 if moment >= self.last else float(self.left(np.array(moment)))
+
+    def left(self, moments: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The same for each of many."""
+        later = len(self.times) - np.searchsorted(np.array(self.times, np.int64), moments, side="right")
+        return np.power(KEPT, later, dtype=np.float64)
