@@ -3,7 +3,7 @@
 When what serves suddenly hits far less than it did (:class:`~models.experts.ExpertChoice`), the world has changed:
 other items, other people, other prices. What was learned of the old one is mostly wrong then, and there is so much of
 it that the new one would need as many clicks again to be seen. So at a break counts keep a small share of their weight.
-They keep their order: nothing changes in a list at that moment, but a click weighs many times as much as those before.
+They keep their order: a list hardly changes at that moment, but a click weighs many times as much as those before.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 KEPT: Final = 0.05
-"""Share of its weight that a count keeps at a break. With .1 a false alarm costs less, and a break more; what they cost
-stands in ``ops/bench/RESULTS.md``."""
+"""Share of its weight that a count keeps at a break. With more of it a false alarm costs less, and a break more: both
+costs stand in ``ops/bench/RESULTS.md``."""
 
 _REMEMBERED: Final = 8  # breaks: what is older than so many weighs nothing
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from typing import Final, NamedTuple
 
 from models.experts import Rankings
@@ -79,7 +80,7 @@ class Teacher:
         """What the clicks teach."""
         lesson = Lesson.empty()
         lesson.version = self._recommender.weights_version
-        lesson.newest_ms = max((question.clicked_ms for question in questions), default=0)
+        lesson.clicked_ms = int(median(question.clicked_ms for question in questions)) if questions else 0
         profiles = [question.profile for question in questions]
         late = [profile for profile in profiles if profile.vector is None and profile.rows]
         for profile, vector in zip(late, self._recommender.user_vectors(late) if late else (), strict=True):

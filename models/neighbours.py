@@ -4,8 +4,8 @@ For a click on item *i* and each of the same user's last K clicks *j*, ℓ click
 
     C[i, j] = C[j, i] += ℓ^-.5        n_i += 1
 
-and when the stream breaks (:mod:`models.breaks`) all C and n keep a small share of their weight;
-an item's score for a user whose last clicks are j_1 (newest), j_2, …::
+and when the stream breaks, all C and n keep a small share of their weight (:mod:`models.breaks`). An item's score for a
+user whose last clicks are j_1 (newest), j_2, …::
 
     co(q) = Σ_m .9^(m-1) · C[j_m, q] / √((n_jm + 1)(n_q + 1))
 

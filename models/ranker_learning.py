@@ -77,8 +77,8 @@ class Lesson:
         In how many of the clicks an expert had the item in its top 10.
     version : int, optional
         Clicks in the weights that the gradients were taken at; None: in the present ones.
-    newest_ms : int
-        When the last of the clicks was made, ms since the epoch.
+    clicked_ms : int
+        When the clicks were made, ms since the epoch: their median, since a user's clock may be ahead; 0: not known.
     """
 
     clicks: NDArray[np.float64]
@@ -86,7 +86,7 @@ class Lesson:
     squares: NDArray[np.float64]
     hits: NDArray[np.float64]
     version: int | None = None
-    newest_ms: int = 0
+    clicked_ms: int = 0
 
     @classmethod
     def empty(cls) -> Lesson:
@@ -102,7 +102,6 @@ class Lesson:
         self.gradients += other.gradients
         self.squares += other.squares
         self.hits += other.hits
-        self.newest_ms = max(self.newest_ms, other.newest_ms)
 
 
 def teach(scored: Scored, targets: Sequence[int], learned: NDArray[np.float32], rankings: Rankings) -> Lesson:
@@ -192,7 +191,7 @@ class RankerLearner:
         broke = self.choice.learn(lesson.clicks, lesson.hits)
         if broke:
             self.young = self.version + self.config.young
-            left = self.breaks.add([lesson.newest_ms])
+            left = self.breaks.add([lesson.clicked_ms])
             self.shared_squares *= left
             self.own_squares *= left
         return broke

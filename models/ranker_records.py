@@ -40,8 +40,8 @@ class RankerUpdate(Struct, frozen=True, array_like=True, kw_only=True):
     """float64 [buckets, experts]."""
     version: int = -1
     """``version`` of the :class:`RankerWeights` that the gradients were taken at; -1: not known."""
-    newest_ms: int = 0
-    """When the last of the clicks was made, ms since the epoch."""
+    clicked_ms: int = 0
+    """When the clicks were made, ms since the epoch: their median."""
 
 
 class RankerWeights(Struct, frozen=True, kw_only=True):
@@ -107,7 +107,7 @@ def update_of(lesson: Lesson, taught: dict[int, tuple[int, ...]], below: dict[in
         squares=lesson.squares.astype("<f4").tobytes(),
         hits=lesson.hits.astype("<f8").tobytes(),
         version=-1 if lesson.version is None else lesson.version,
-        newest_ms=lesson.newest_ms,
+        clicked_ms=lesson.clicked_ms,
     )
 
 
@@ -125,7 +125,7 @@ def lesson_of(update: RankerUpdate) -> Lesson:
         _numbers(update.squares, "<f4", _BY_FEATURE),
         _numbers(update.hits, "<f8", _BY_EXPERT),
         None if update.version < 0 else update.version,
-        update.newest_ms,
+        update.clicked_ms,
     )
     if (lesson.squares < 0).any() or (lesson.clicks < 0).any():
         raise InvalidEvent("lesson: sums of squares or clicks below 0", "validate")
