@@ -11,6 +11,10 @@ import msgspec
 from consumers.client import Partition, Record
 from consumers.tables import Handler, TableReader
 from models.errors import InvalidEvent
+from models.ranker import RankingConfig
+from models.ranker_learning import RankerLearner
+from models.ranker_records import weights_of
+from models.records import encode
 from producers.publisher import Message
 
 
@@ -48,6 +52,13 @@ class Topic:
         reader = FedTables(self, handlers, None if numbers is None else set(numbers), since_ms)
         self._readers.append(reader)
         return reader  # type: ignore[return-value]
+
+
+def broken(*times: int) -> bytes:
+    """The weights that the ranker role publishes after the stream broke at these times, ms."""
+    ranker = RankerLearner(RankingConfig().prior)
+    ranker.breaks.add(times)
+    return encode(weights_of(ranker, 0))
 
 
 class FedTables:

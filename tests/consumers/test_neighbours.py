@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 import pytest
-from fed_topics import Topic, by_topic
+from fed_topics import Topic, broken, by_topic
 
 from consumers.client import Record
 from consumers.diversion import Diversion
@@ -20,14 +20,14 @@ from models.records import HistoryEntry, NeighbourRow, ProfileRecord, decode, en
 from producers.topics import Topics
 
 
-def profile(history: Sequence[str], fresh: int) -> bytes:
+def profile(history: Sequence[str], fresh: int, at: int = 0) -> bytes:
     return encode(
         ProfileRecord(
             applied=0,
             encoded=0,
             clicks=len(history),
             fresh=fresh,
-            history=tuple(HistoryEntry(item, 0, "click") for item in history),
+            history=tuple(HistoryEntry(item, at, "click") for item in history),
             seen=b"",
             events=(),
             vector=b"",
@@ -138,6 +138,81 @@ def test_killed_at_any_moment_it_ends_as_if_it_had_never_stopped(
     last = Life(stream, names, diversion, metrics)
     last.rest()
     same(last.table(), never_stopped.table())
+
+
+def broken_at(topics: Topic, names: Topics, *times: int) -> None:
+    topics.append(names.ranker, "weights", broken(*times))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_killed_around_a_break_of_the_stream_it_ends_as_if_it_had_never_stopped(
+    seed: int, names: Topics, diversion: Diversion, metrics: Metrics
+) -> None:
+    """And the same whether it hears of the break as it comes, or with all that was before it still to be read."""
+    rng = random.Random(seed)
+    histories: dict[int, list[str]] = {user: [] for user in range(12)}
+    updates = []
+    for at in range(300):
+        user, fresh = rng.randrange(12), rng.choice((0, 1, 1, 3))
+        histories[user] += [f"i{rng.randrange(30)}" for _ in range(fresh)]
+        updates.append((f"u{user}", profile(histories[user][-50:], fresh, at), user % 2))
+
+    def append(topics: Topic, start: int, end: int) -> None:
+        for user, value, partition in updates[start:end]:
+            topics.append(names.profiles, user, value, partition)
+
+    known = Topic()
+    broken_at(known, names, 150)
+    append(known, 0, 300)
+    never_stopped = Life(known, names, diversion, metrics)
+    never_stopped.rest()
+
+    topics = Topic()
+    append(topics, 0, 150)
+    for number in range(8):
+        life = Life(topics, names, diversion, metrics, rows=rng.choice((5, 2_000)))
+        for _ in range(rng.randrange(1, 6)):
+            life.read(rng.randrange(2), rng.randrange(25))
+            if rng.random() < 0.6:
+                life.publish()
+        if number == 3:
+            broken_at(topics, names, 150)
+            life.publish()
+            append(topics, 150, 300)
+        life.publish(break_after=rng.randrange(4))
+    last = Life(topics, names, diversion, metrics)
+    last.rest()
+    table, expected = read(topics, names), read(known, names)
+    for item in expected.items.ids:
+        one, other = (each.record(each.items.row(item), {}) for each in (table, expected))
+        assert (one.count, one.breaks) == (other.count, (150,))
+        assert one.effective == pytest.approx(other.effective, rel=1e-5)
+        assert one.effective < one.count
+        weights = [dict(zip(r.items, np.frombuffer(r.weights, "<f4").tolist(), strict=True)) for r in (one, other)]
+        assert weights[0] == pytest.approx(weights[1], rel=1e-4)
+
+
+def read(topics: Topic, names: Topics) -> Neighbours:
+    """The table as an updater has it, which hears of breaks by the rows and from the ranker role."""
+    table = Neighbours(ItemStore(0))
+    for record in topics.records(names.neighbours):
+        table.put((record.key or b"").decode(), decode(record.value, NeighbourRow))
+    table.forget([150])
+    return table
+
+
+def test_at_a_break_no_row_is_published_again(
+    stream: Topic, names: Topics, diversion: Diversion, metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    life = Life(stream, names, diversion, metrics)
+    life.rest()
+    rows = len(stream.records(names.neighbours))
+    broken_at(stream, names, 150)
+    stream.append(names.profiles, "ann", profile(["i3", "i4"], 1, 200))
+    life.rest()
+    assert {r.key for r in stream.records(names.neighbours)[rows:]} == {b"i3", b"i4"}
+    assert "the stream broke" in caplog.text
 
 
 def test_a_row_is_published_at_most_once_a_second(

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from fed_topics import Topic
+from fed_topics import Topic, broken
 
 from consumers import together
 from consumers.client import Record
@@ -16,6 +16,7 @@ from consumers.metrics import Metrics
 from consumers.neighbours import NeighboursConfig, NeighboursRole
 from consumers.together import LinearConfig, Together
 from models import linear
+from models.breaks import KEPT
 from models.errors import StrataError
 from models.events import Click
 from models.items import ItemStore
@@ -205,6 +206,45 @@ def test_killed_at_any_moment_it_counts_the_same_again(
         last.publish()
     assert last.counted() == users.gram()
     assert not last.role._together._known
+
+
+@pytest.mark.parametrize("told", ["before", "between", "after"])
+def test_who_clicked_what_together_before_a_break_weighs_little_whenever_it_is_told_and_after_a_restart(
+    told: str, names: Topics, diversion: Diversion, metrics: Metrics
+) -> None:
+    users = Users(names)
+
+    def clicks(user: str, *items: int, start: int) -> None:
+        for at, item in enumerate(items, start):
+            click = Click(user_id=user, item_id=f"i{item}", ts=1_000 * at, event="click")
+            users.offset += 1
+            users.profiles[user].apply(click, users.offset, users.items, LIMITS)
+        users.write(user)
+
+    def tell(when: str) -> None:
+        if when == told:
+            users.topics.append(names.ranker, "weights", broken(50_500))
+
+    tell("before")
+    life = Life(users, diversion, metrics)
+    clicks("u1", 1, 2, start=10)
+    life.counted()
+    tell("between")
+    clicks("u2", 2, start=40)
+    life.read()
+    life.publish()
+    clicks("u1", 3, 4, start=51)  # his old clicks are another's now
+    clicks("u2", 3, 1, start=50)  # the first of these in the second before the break
+    life.counted()
+    tell("after")
+    life.publish()
+    new, old = 1.0, KEPT
+    expected = {(f"i{item}",) * 2: share for item, share in {1: old + new, 2: 2 * old, 3: old + new, 4: new}.items()}
+    for one, other, share in ((1, 2, old), (2, 3, old), (3, 4, new)):
+        expected[f"i{one}", f"i{other}"] = expected[f"i{other}", f"i{one}"] = share
+    if told != "after":  # then what was counted until it is heard of keeps a share, whenever it was clicked
+        assert life.counted() == pytest.approx(expected, rel=1e-5)
+    assert Life(users, diversion, metrics).counted() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_solution_is_published_with_the_rows_and_read_back_after_a_restart(
