@@ -8,6 +8,7 @@ import numpy as np
 from rich.table import Table
 
 from models.ranker_records import RankerWeights
+from ops.reading import moment
 
 _RIVALS: Final = 3
 
@@ -17,9 +18,12 @@ def table(record: RankerWeights) -> Table:
     clicks = np.frombuffer(record.clicks, "<f8")
     hits = np.frombuffer(record.hits, "<f8").reshape(len(record.buckets), len(record.experts))
     made = Table(title=f"experts, after {record.version:,} clicks looked at", title_justify="left")
+    told = []
+    if record.breaks:
+        told.append(f"The stream last broke about {moment(record.breaks[-1])}: what came before counts little.")
     if record.young > record.version:
-        made.caption = f"The stream broke: old counts are forgotten; every click is looked at until {record.young:,}."
-        made.caption_justify = "left"
+        told.append(f"Every click is looked at until {record.young:,}.")
+    made.caption, made.caption_justify = " ".join(told) or None, "left"
     for name in ("clicks of the user", "serves", "hits in its top 10", "next best", "looked at lately"):
         made.add_column(name, justify="left" if name in ("serves", "next best") else "right")
     for bucket, serving in enumerate(record.serving):

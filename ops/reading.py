@@ -188,10 +188,15 @@ def where(made: Recommendation) -> Text:
 
 def source(made: Recommendation) -> Text:
     """When and from what it was made."""
-    at = datetime.fromtimestamp(made.generated_at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    at = moment(made.generated_at)
     how = "re-encoded by BERT" if made.encoded else "from cached item vectors; the re-encoded list follows"
     click = f"{made.source.topic}-{made.source.partition}, offset {made.source.offset}"
     return Text(f"made {at} after the click {click}; {how}", style="dim")
+
+
+def moment(ms: int) -> str:
+    """A time in ms since the epoch, to the second."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def ago(seconds: float) -> str:

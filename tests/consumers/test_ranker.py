@@ -188,12 +188,14 @@ def test_a_state_is_continued_whole_also_in_the_middle_of_a_break() -> None:
     def lesson(rate: float) -> Lesson:
         made = Lesson.empty()
         made.clicks[:], made.hits[:, 0] = 10, draw.binomial(10, rate, len(BUCKETS))
+        made.clicked_ms = 77
         return made
 
     assert sum(ranker.learn(lesson(rate)) for rate in (0.5,) * 40 + (0.0,) * 4) == 1
     other = RankerLearner(RankingConfig().prior)
     restore(other, decode(encode(state_of(ranker, {})), RankerState))
     assert other.young == ranker.young > 0
+    assert other.breaks.times == ranker.breaks.times == (77,)
     for _ in range(20):
         step = lesson(0.1)
         ranker.learn(step)
@@ -220,7 +222,7 @@ def test_a_break_of_the_stream_is_counted_and_told_to_the_updaters(start, names:
     topics = Topic()
     for number, hit in enumerate((1,) * 60 + (0,) * 20):
         made = Lesson.empty()
-        made.clicks[2], made.hits[2, 0] = 10, 10 * hit
+        made.clicks[2], made.hits[2, 0], made.clicked_ms = 10, 10 * hit, 1_000 + number
         taught = {0: tuple(range(10 * number, 10 * number + 10))}
         topics.append(names.ranker_updates, "lesson", encode(update_of(made, taught, {})))
     life = start(topics)
@@ -229,3 +231,5 @@ def test_a_break_of_the_stream_is_counted_and_told_to_the_updaters(start, names:
     weights = life.weights()
     assert weights.version == 800
     assert 10_600 < weights.young < 10_800
+    (broke,) = weights.breaks
+    assert 1_060 <= broke < 1_080

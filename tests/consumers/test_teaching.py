@@ -40,13 +40,19 @@ def listed(bench: Bench) -> Work:
 
 
 def test_a_lesson_goes_out_with_the_profile_and_says_which_clicks_are_in_it(every: Bench) -> None:
-    every.submit(every.click("ann", "i0"), every.click("ann", "i1"), every.click("bob", "i2", partition=1))
+    now = every.now_ms
+    every.submit(
+        every.click("ann", "i0", ts=now - 9),
+        every.click("ann", "i1", ts=now - 7),
+        every.click("bob", "i2", partition=1, ts=now + 1_000),  # a clock that is ahead
+    )
     work = listed(every)
     assert len(every.profiles(work)) == 2
     (update,) = lessons(every, work)
     assert update.taught == {0: (0, 1), 1: (0,)}
     assert update.below == {0: 2, 1: 1}
     lesson = lesson_of(update)
+    assert lesson.clicked_ms == now - 7
     assert lesson.clicks[[BUCKETS.index(0), BUCKETS.index(1)]].tolist() == [2, 1]
     assert lesson.gradients.any()
     assert lessons(every, every.work()) == []
@@ -97,6 +103,7 @@ def test_weights_are_followed_and_a_list_says_which_made_it(every: Bench) -> Non
     assert before.weights_version == 0
     ranker = RankerLearner(RankingConfig().prior)
     ranker.version, ranker.young = 77, 99
+    ranker.breaks.add([5])
     ranker.choice.serving[:] = 6  # text alone
     every.topics.append(every.names.ranker, WEIGHTS, encode(weights_of(ranker, 0)))
     every.work()
@@ -105,6 +112,7 @@ def test_weights_are_followed_and_a_list_says_which_made_it(every: Bench) -> Non
     (after,) = every.lists(work)
     assert after.weights_version == 77
     assert every.updater.recommender.young == 99
+    assert every.updater.recommender.neighbours.breaks.times == (5,)
     assert [update.version for update in lessons(every, work)] == [77]
     assert lesson_of(lessons(every, work)[0]).version == 77
     assert all(item.reason.parts["text"] > 0.9 * item.score for item in after.items if item.score > 0.05)

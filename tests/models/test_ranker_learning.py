@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from models.breaks import KEPT
 from models.candidates import Candidates
 from models.experts import EXPERTS, LEARNED, Rankings
 from models.features import FEATURES, part_of
@@ -193,14 +194,17 @@ def test_while_the_weights_are_young_every_click_is_learned_from(shop: Shop) -> 
 def test_after_a_break_of_the_stream_every_click_is_learned_from_for_a_while(shop: Shop) -> None:
     profile, row = Profile("ann"), shop.items.row("tea-1")
     ranker = RankerLearner(PRIOR, LearningConfig(young=50))
-    for rate in (0.5,) * 40 + (0.0,) * 10:
+    for number, rate in enumerate((0.5,) * 40 + (0.0,) * 10):
         lesson = Lesson.empty()
-        lesson.clicks[2], lesson.hits[2, 0] = 20, 20 * rate
+        lesson.clicks[2], lesson.hits[2, 0], lesson.squares[2], lesson.clicked_ms = 20, 20 * rate, 1, 1_000 + number
         if broke := ranker.learn(lesson):
             break
         assert not ranker.young
     assert broke
     assert ranker.young == ranker.version + 50
+    assert ranker.breaks.times == (1_000 + number,)
+    np.testing.assert_allclose(ranker.shared_squares, KEPT * (number + 1))  # its steps are as long as at a start
+    np.testing.assert_allclose(ranker.own_squares[2], KEPT * (number + 1))
 
     def asked(share: float) -> int:
         teacher = Teacher(shop.recommender, LearningConfig(sample=share, young=50))
