@@ -23,7 +23,7 @@ def table(record: RankerWeights) -> Table:
         told.append(f"The stream last broke about {moment(record.breaks[-1])}: what came before counts little.")
     if record.young > record.version:
         told.append(f"Every click is looked at until {record.young:,}.")
-    made.caption, made.caption_justify = " ".join(told) or None, "left"
+    made.caption, made.caption_justify = "\n".join(told) or None, "left"
     for name in ("clicks of the user", "serves", "hits in its top 10", "next best", "looked at lately"):
         made.add_column(name, justify="left" if name in ("serves", "next best") else "right")
     for bucket, serving in enumerate(record.serving):
