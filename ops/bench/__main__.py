@@ -15,7 +15,7 @@ from typing import Final
 
 from ops.bench.machine import cpu, versions
 
-SECTIONS: Final = ("encoder", "layers", "updater", "memory", "end_to_end", "ranking", "ranker", "feed")
+SECTIONS: Final = ("encoder", "layers", "updater", "memory", "end_to_end", "ranking", "ranker", "breaks", "feed")
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 
 

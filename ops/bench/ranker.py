@@ -58,6 +58,10 @@ class Followed:
         kept = (self.at >= start) & (self.at < end)
         return Followed(self.hits[kept], self.buckets[kept], self.users[kept], self.at[kept])
 
+    def first(self, count: int) -> Followed:
+        """So many clicks."""
+        return Followed(self.hits[:count], self.buckets[:count], self.users[:count], self.at[:count])
+
     def rate(self, expert: int) -> float:
         """HR@10."""
         return float(self.hits[:, expert].mean())
@@ -78,15 +82,35 @@ def follow(
     limit: int | None = None,
     weights_age: int = 0,
     change: Callable[[list[Click]], list[Click]] | None = None,
+    start: float = 0,
+    most: int | None = None,
+    make: type[System] = System,
+    told: float | None = None,
 ) -> Followed:
-    """Ask every expert for every click, before it is learned."""
+    """Ask every expert for every click, before it is learned.
+
+    Parameters
+    ----------
+    name, limit
+        A data set, or its first clicks.
+    weights_age
+        See :class:`~ops.prequential.System`.
+    change
+        What becomes of its clicks.
+    start, most
+        After which share of the stream the first click is asked for, and how many are.
+    make
+        Whom to ask.
+    told
+        The share of the stream after which the tables are told that it has broken, whether it has or not.
+    """
     source = dataset(name)
     clicks = list(source.clicks(limit))
     clicked = {click.item_id for click in clicks}
     if change is not None:
         clicks = change(clicks)
     items = catalogue.of(source, Encoder.load(), None if limit is None else clicked)
-    system = System(items, RankingConfig(mix=0.0), weights_age=weights_age)
+    system = make(items, RankingConfig(mix=0.0), weights_age=weights_age)
     rankings = Rankings(system.recommender.weights)
     found: list[tuple[NDArray[np.bool_], NDArray[np.int64]]] = []
     users: dict[str, int] = {}
@@ -94,7 +118,12 @@ def follow(
     at: list[float] = []
     done = 0
     for block in blocks(ordered(clicks, "shuffle", _SEED)):
-        profiles, targets = asked(system, block)
+        if most is not None and len(at) >= most:
+            break
+        if told is not None and done >= told * len(clicks):
+            system.forget([block[0][0].ts])
+            told = None
+        profiles, targets = asked(system, block) if done >= start * len(clicks) else ([], [])
         if profiles:
             found.append(_ask(system, rankings, profiles, targets, block[-1][-1].ts))
             whose += [users.setdefault(profile.user_id, len(users)) for profile in profiles]
