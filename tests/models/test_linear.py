@@ -156,6 +156,34 @@ def test_an_item_that_more_have_clicked_takes_the_place_of_the_least_clicked() -
     assert 1 in counts.rows, "three users have clicked it by now, two the least clicked of the others"
 
 
+def test_after_a_break_a_newcomer_has_as_much_to_forget_as_those_that_have_a_place() -> None:
+    counts = CoClicks(shop(), most=2)
+    clicked(counts, [[0, 1]] * 40 + [[5]] * 10)
+    counts.forget([1_000])  # 2 users, 2 users, half a user
+    clicked(counts, [[5]] * 2)
+    assert 5 not in counts.rows
+    for _ in range(8):  # of before the break, and late
+        counts.learn(5, hashes([]), KEPT)
+    assert 5 not in counts.rows
+    clicked(counts, [[5]])
+    assert 5 in counts.rows
+
+
+def test_after_a_break_it_is_solved_at_once_and_then_as_after_a_start() -> None:
+    counts = CoClicks(shop())
+    clicked(counts, drawn(12, 300))
+    counts.snapshot()
+    counts.forget([1_000])
+    assert counts.due
+    counts.snapshot()
+    assert not counts.due
+    for _ in range(490 - int(counts.clicks)):
+        clicked(counts, [[3]])
+    assert not counts.due
+    clicked(counts, [[3]] * 12)
+    assert counts.due
+
+
 def test_what_has_no_row_of_its_own_teaches_nothing() -> None:
     items = ItemStore(4, most_undescribed=1)
     items.mention("a")

@@ -207,7 +207,7 @@ def test_a_shorter_record_leaves_nothing_of_the_longer_one_behind() -> None:
     assert dense(reader)[1].nonzero()[0].tolist() == [4]
     reader.put("i1", None)
     assert not dense(reader)[1].any()
-    assert reader.counts[1] == 0
+    assert reader.counts[1] == reader.effective[1] == 0
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, np.nan], [1.0, 2.0, 3.0]])
