@@ -36,10 +36,12 @@ WEIGHTS = b"weights"
 
 @dataclass(frozen=True, kw_only=True)
 class RankerRoleConfig:
-    """How the weights are published."""
+    """What is published, and when."""
 
     publish_s: float = 1.0
     """Least time between two publications, s."""
+    forget: bool = True
+    """Whether those who count co-clicks are told of a break, and so forget most of what was before."""
 
 
 class RankerRole:
@@ -128,8 +130,12 @@ class RankerRole:
             self._taught[partition].update(offsets)
         for partition, below in update.below.items():
             self._taught[partition] = {offset for offset in self._taught[partition] if offset >= below}
+        told = self.ranker.breaks.times
         if self.ranker.learn(lesson):
             self._metrics.ranker_breaks.inc()
+            log.warning("ranker: the stream broke: those that serve hit far less of the clicks than before")
+            if not self._config.forget:
+                self.ranker.breaks.times = told
         self._metrics.lesson_clicks.inc(lesson.clicks.sum())
 
     def poll(self, now: float) -> Work | None:

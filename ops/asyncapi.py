@@ -103,7 +103,7 @@ TOPICS: Final[dict[str, Described]] = {
     ),
     "ranker": Described(
         "The weights that lists are made with",
-        ("ranker",), ("ranker", "updater"),
+        ("ranker",), ("ranker", "neighbours", "updater"),
         (
             Content("rankerWeights", "`weights`", RankerWeights, MSGPACK, "Weights, and who serves with what hits"),
             Content("rankerState", "`state`", Checkpoint, MSGPACK, "The learner's state with the offsets in it"),

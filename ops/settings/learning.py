@@ -61,6 +61,10 @@ class LearningSettings(BaseSettings):
     ranker_caution: float = Field(
         1, ge=0, le=10, description="Standard errors by which an expert must lead before it serves"
     )
+    ranker_forget: bool = Field(
+        True,
+        description="Whether co-occurrence and regression forget most of what was before, when the stream breaks",
+    )
     ranker_publish_s: PositiveFloat = Field(1.0, description="Least time between two publications of the weights, s")
 
     ranker_without: Names = Field(
@@ -103,10 +107,10 @@ class LearningSettings(BaseSettings):
 
     @property
     def ranker_config(self) -> RankerRoleConfig:
-        """How its weights are published."""
+        """What it publishes, and when."""
         from consumers.ranker import RankerRoleConfig
 
-        return RankerRoleConfig(publish_s=self.ranker_publish_s)
+        return RankerRoleConfig(publish_s=self.ranker_publish_s, forget=self.ranker_forget)
 
     @property
     def sequence_config(self) -> SequenceRoleConfig:

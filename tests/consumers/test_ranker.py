@@ -12,7 +12,7 @@ from fed_topics import Topic
 from consumers.client import Record
 from consumers.diversion import Diversion
 from consumers.metrics import Metrics
-from consumers.ranker import RankerRole
+from consumers.ranker import RankerRole, RankerRoleConfig
 from models.errors import InvalidEvent
 from models.histories import BUCKETS
 from models.ranker import RankingConfig
@@ -50,10 +50,17 @@ def update(seed: int, *offsets: int, below: int = 0, partition: int = 0) -> byte
 class Life:
     """The role from one start to its end."""
 
-    def __init__(self, topics: Topic, names: Topics, diversion: Diversion, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        topics: Topic,
+        names: Topics,
+        diversion: Diversion,
+        metrics: Metrics,
+        config: RankerRoleConfig | None = None,
+    ) -> None:
         self.topics, self.names, self.metrics = topics, names, metrics
         ranker = RankerLearner(RankingConfig().prior, LearningConfig())
-        self.role = RankerRole(ranker, topics.open, names, diversion, metrics, wall=lambda: 1.0)
+        self.role = RankerRole(ranker, topics.open, names, diversion, metrics, config or RankerRoleConfig(), wall=lambda: 1.0)
         self.now = 0.0
         self.next = self.role.assigned([(names.ranker_updates, 0)]).get((names.ranker_updates, 0), 0)
 
@@ -81,7 +88,7 @@ def names() -> Topics:
 
 @pytest.fixture
 def start(names: Topics, diversion: Diversion, metrics: Metrics):  # type: ignore[no-untyped-def]
-    return lambda topics: Life(topics, names, diversion, metrics)
+    return lambda topics, *config: Life(topics, names, diversion, metrics, *config)
 
 
 def feed(topics: Topic, names: Topics, updates: int) -> None:
@@ -218,14 +225,18 @@ def test_a_state_with_a_broken_count_is_refused_and_changes_nothing() -> None:
     assert ranker.version == 0
 
 
-def test_a_break_of_the_stream_is_counted_and_told_to_the_updaters(start, names: Topics) -> None:  # type: ignore[no-untyped-def]
+def breaking(names: Topics) -> Topic:
     topics = Topic()
     for number, hit in enumerate((1,) * 60 + (0,) * 20):
         made = Lesson.empty()
         made.clicks[2], made.hits[2, 0], made.clicked_ms = 10, 10 * hit, 1_000 + number
         taught = {0: tuple(range(10 * number, 10 * number + 10))}
         topics.append(names.ranker_updates, "lesson", encode(update_of(made, taught, {})))
-    life = start(topics)
+    return topics
+
+
+def test_a_break_of_the_stream_is_counted_and_told_to_the_updaters(start, names: Topics) -> None:  # type: ignore[no-untyped-def]
+    life = start(breaking(names))
     life.read()
     assert life.metrics.registry.get_sample_value("strata_ranker_breaks_total") == 1
     weights = life.weights()
@@ -233,3 +244,13 @@ def test_a_break_of_the_stream_is_counted_and_told_to_the_updaters(start, names:
     assert 10_600 < weights.young < 10_800
     (broke,) = weights.breaks
     assert 1_060 <= broke < 1_080
+
+
+def test_where_nothing_is_to_be_forgotten_a_break_is_counted_and_not_told(start, names: Topics) -> None:  # type: ignore[no-untyped-def]
+    life = start(breaking(names), RankerRoleConfig(forget=False))
+    life.role.ranker.breaks.add([7])  # of when it was
+    life.read()
+    assert life.metrics.registry.get_sample_value("strata_ranker_breaks_total") == 1
+    weights = life.weights()
+    assert weights.young > 10_600
+    assert weights.breaks == (7,)

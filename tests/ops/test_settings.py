@@ -286,6 +286,7 @@ REACHES: dict[str, Reach] = {
     "ranker_step": ({"ranker_step": 0.5}, lambda s: s.ranker_learning.step, 0.5),
     "ranker_half_life": ({"ranker_half_life": 5}, lambda s: s.ranker_learning.half_life, 5),
     "ranker_caution": ({"ranker_caution": 2}, lambda s: s.ranker_learning.caution, 2),
+    "ranker_forget": ({"ranker_forget": False}, lambda s: s.ranker_config.forget, False),
     "ranker_publish_s": ({"ranker_publish_s": 3}, lambda s: s.ranker_config.publish_s, 3),
     "pseudonym_key": (
         {"pseudonym_key": SecretStr("0123456789abcdef")},
