@@ -60,7 +60,9 @@ class Life:
     ) -> None:
         self.topics, self.names, self.metrics = topics, names, metrics
         ranker = RankerLearner(RankingConfig().prior, LearningConfig())
-        self.role = RankerRole(ranker, topics.open, names, diversion, metrics, config or RankerRoleConfig(), wall=lambda: 1.0)
+        self.role = RankerRole(
+            ranker, topics.open, names, diversion, metrics, config or RankerRoleConfig(), wall=lambda: 1.0
+        )
         self.now = 0.0
         self.next = self.role.assigned([(names.ranker_updates, 0)]).get((names.ranker_updates, 0), 0)
 
