@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import msgspec
 import numpy as np
@@ -20,14 +21,14 @@ from models.records import HistoryEntry, NeighbourRow, ProfileRecord, decode, en
 from producers.topics import Topics
 
 
-def profile(history: Sequence[str], fresh: int, at: int = 0) -> bytes:
+def profile(history: Sequence[str], fresh: int, times: Sequence[int] = ()) -> bytes:
     return encode(
         ProfileRecord(
             applied=0,
             encoded=0,
             clicks=len(history),
             fresh=fresh,
-            history=tuple(HistoryEntry(item, at, "click") for item in history),
+            history=tuple(HistoryEntry(item, at, "click") for item, at in zip_longest(history, times, fillvalue=0)),
             seen=b"",
             events=(),
             vector=b"",
@@ -150,12 +151,13 @@ def test_killed_around_a_break_of_the_stream_it_ends_as_if_it_had_never_stopped(
 ) -> None:
     """And the same whether it hears of the break as it comes, or with all that was before it still to be read."""
     rng = random.Random(seed)
-    histories: dict[int, list[str]] = {user: [] for user in range(12)}
+    histories: dict[int, list[tuple[str, int]]] = {user: [] for user in range(12)}
     updates = []
     for at in range(300):
         user, fresh = rng.randrange(12), rng.choice((0, 1, 1, 3))
-        histories[user] += [f"i{rng.randrange(30)}" for _ in range(fresh)]
-        updates.append((f"u{user}", profile(histories[user][-50:], fresh, at), user % 2))
+        histories[user] += [(f"i{rng.randrange(30)}", at) for _ in range(fresh)]
+        items, times = zip(*histories[user][-50:], strict=True) if histories[user] else ((), ())
+        updates.append((f"u{user}", profile(items, fresh, times), user % 2))
 
     def append(topics: Topic, start: int, end: int) -> None:
         for user, value, partition in updates[start:end]:
@@ -209,7 +211,7 @@ def test_at_a_break_no_row_is_published_again(
     life.rest()
     rows = len(stream.records(names.neighbours))
     broken_at(stream, names, 150)
-    stream.append(names.profiles, "ann", profile(["i3", "i4"], 1, 200))
+    stream.append(names.profiles, "ann", profile(["i3", "i4"], 1, [100, 200]))
     life.rest()
     assert {r.key for r in stream.records(names.neighbours)[rows:]} == {b"i3", b"i4"}
     assert "the stream broke" in caplog.text
