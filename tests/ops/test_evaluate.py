@@ -81,25 +81,26 @@ def test_two_runs_are_equal_and_the_seed_orders_ties() -> None:
 def test_a_break_reaches_the_tables_with_the_weights() -> None:
     clicks = [
         Click(user_id=user, item_id=f"tea-{item}", ts=NOW + 1_000 * i)
-        for i, (user, item) in enumerate((("ann", 0), ("bob", 1), ("ann", 2), ("ann", 3), ("bob", 4)))
+        for i, (user, item) in enumerate((("ann", 0), ("bob", 1), ("ann", 2), ("ann", 3), ("bob", 4), ("ann", 5)))
     ]
     system = System(catalogue(), RankingConfig(mix=0.0), weights_age=1)
     system.learn(clicks[:2], 0)
     system.ranker.breaks.add([clicks[2].ts])
     system.learn(clicks[2:3], 2)
     assert system.neighbours.breaks.times == (), "the weights are a block old"
-    system.learn(clicks[3:], 3)
+    system.learn(clicks[3:4], 3)
+    system.learn(clicks[4:], 4)
     assert system.linear is not None
     assert system.neighbours.breaks.times == system.linear.breaks.times == (clicks[2].ts,)
     gram = dict(zip(system.linear.rows.tolist(), system.linear.gram.tolist(), strict=True))
     places = {row: place for place, row in enumerate(system.linear.rows.tolist())}
-    rows = [system.items.row(f"tea-{item}") for item in range(5)]
+    rows = [system.items.row(f"tea-{item}") for item in range(6)]
 
     def together(one: int, other: int) -> float:
         return float(gram[rows[one]][places[rows[other]]])
 
-    assert together(2, 3) == 1, "both after it"
-    assert together(0, 3) == together(1, 4) == 0, "one before it and one after"
+    assert together(2, 5) == together(3, 5) == 1, "both after it"
+    assert together(0, 5) == together(1, 4) == 0, "one before it and one after"
     assert together(0, 0) == together(0, 2) == pytest.approx(KEPT), "counted before it was told"
 
 
