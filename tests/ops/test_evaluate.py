@@ -92,12 +92,11 @@ def test_a_break_reaches_the_tables_with_the_weights() -> None:
     system.learn(clicks[4:], 4)
     assert system.linear is not None
     assert system.neighbours.breaks.times == system.linear.breaks.times == (clicks[2].ts,)
-    gram = dict(zip(system.linear.rows.tolist(), system.linear.gram.tolist(), strict=True))
-    places = {row: place for place, row in enumerate(system.linear.rows.tolist())}
-    rows = [system.items.row(f"tea-{item}") for item in range(6)]
+    gram, places = system.linear.gram, system.linear.rows[:6].tolist()
+    at = [places.index(system.items.row(f"tea-{item}")) for item in range(6)]
 
     def together(one: int, other: int) -> float:
-        return float(gram[rows[one]][places[rows[other]]])
+        return float(gram[at[one], at[other]])
 
     assert together(2, 5) == together(3, 5) == 1, "both after it"
     assert together(0, 5) == together(1, 4) == 0, "one before it and one after"
