@@ -132,8 +132,8 @@ def in_turn(clicks: Iterable[Click]) -> Iterator[Click]:
                 del waiting[user]
 
 
-def run(seconds: float = 60.0, load_share: float = _LOAD) -> Result:
-    """Measure for so long."""
+def run(seconds: float = 60.0, load_share: float = _LOAD, rate: float | None = None) -> Result:
+    """Measure for so long, at so many clicks/s, or at a share of what the encoder does alone."""
     source = dataset(DATA)
     every = list(source.clicks(3 * _HISTORY))
     counts = Counter(click.item_id for click in every)
@@ -144,7 +144,7 @@ def run(seconds: float = 60.0, load_share: float = _LOAD) -> Result:
     encoder = Encoder.load()
     peak = capacity(encoder, history, items)
     del encoder
-    rate = load_share * peak
+    rate = rate or load_share * peak
     live = list(in_turn(rest))[: int(rate * seconds)]
     topics = Topics()
     with EmbeddedBroker() as broker:
@@ -261,8 +261,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--load", type=float, default=_LOAD, help="share of the encoder's capacity")
+    parser.add_argument("--rate", type=float, help="clicks/s, whatever the encoder does: to compare settings")
     arguments = parser.parse_args()
-    print(report(run(arguments.seconds, arguments.load)))
+    print(report(run(arguments.seconds, arguments.load, arguments.rate)))
 
 
 if __name__ == "__main__":
