@@ -55,5 +55,5 @@ class Breaks:
 
     def left(self, moments: NDArray[np.int64]) -> NDArray[np.float64]:
         """The same for each of many."""
-        later = len(self.times) - np.searchsorted(np.array(self.times, np.int64), moments, side="right")
-        return np.power(KEPT, later, dtype=np.float64)
+        shares: NDArray[np.float64] = KEPT ** np.arange(len(self.times), -1, -1, dtype=np.float64)
+        return shares[np.searchsorted(np.array(self.times, np.int64), moments, side="right")]

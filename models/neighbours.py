@@ -61,8 +61,6 @@ class Neighbours(ItemRows):
         n_i: the same, but what was before a break of the stream keeps a share only.
     breaks : Breaks
         Those that the table knows of.
-    version : int
-        Changes so far.
     linear : ItemRows
         What the linear part (:mod:`models.linear`) has solved for: it travels in the same records.
     """
@@ -71,7 +69,6 @@ class Neighbours(ItemRows):
 
     def __init__(self, items: ItemStore, width: int = WIDTH) -> None:
         super().__init__(items, width)
-        self.version = 0
         self.counts: NDArray[np.float32] = np.zeros(0, np.float32)
         self.effective: NDArray[np.float32] = np.zeros(0, np.float32)
         self.breaks = Breaks()
@@ -96,7 +93,6 @@ class Neighbours(ItemRows):
         nowhere = self.items.nowhere
         if row == nowhere:
             return
-        self.version += 1
         if row not in frozen:
             self.counts[row] += 1
             self.effective[row] += share
@@ -198,7 +194,6 @@ class Neighbours(ItemRows):
         left = self.breaks.add(breaks)
         if left == 1:
             return False
-        self.version += 1
         self.weights *= np.float32(left)
         self.effective *= np.float32(left)
         return True
@@ -228,7 +223,6 @@ class Neighbours(ItemRows):
         if row == self.items.nowhere:
             self.grow()
             return row
-        self.version += 1
         if record is None:
             self.fill(row, _NONE, _NOTHING)
             self.linear.fill(row, _NONE, _NOTHING)
