@@ -68,6 +68,7 @@ $(VENV)/.torch:
 # one stamp a set of extras; each is made anew when pyproject.toml changes
 $(VENV)/.demo $(VENV)/.test $(VENV)/.bench: $(VENV)/.%: pyproject.toml | $(VENV)/.torch
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@$(BIN)/python -c 'from models.warm import warm; warm()'
 	@touch $@
 
 # programs that some tests use and no Python package carries; without them those tests are skipped

@@ -108,4 +108,4 @@ class Fatigue:
             rows = [row for row in self._filters.rows_of(tired) if offered[row] and row not in mine][: max(0, spare)]
             self._counts["fatigue"] += len(rows)
             keys.append(np.array(rows, np.int64) + user * n)
-        return np.concatenate(keys)
+        return np.sort(np.concatenate(keys)) if len(keys) > 1 else withheld

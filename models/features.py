@@ -24,6 +24,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.feature_loops import rank, spread
 from models.popularity import HALF_LIVES
 
 SCORERS: Final = ("co", "co.short", "text", "text.like", "layer", "sequence", "linear")
@@ -58,7 +59,6 @@ def part_of(feature: str) -> str:
 
 _TEXT, _TEXT_NEW = FEATURES.index("text.ratio"), FEATURES.index("text.new")
 _POPULARITY = FEATURES.index(f"popularity.{HALF_LIVES[0]:.0f}.ratio")
-_RANKED: Final = 512  # of many candidates
 
 TO_PARTS: Final = np.array([[part_of(feature) == part for part in PARTS] for feature in FEATURES], np.float32)
 """float32 [features, parts]: (features · weights) summed by part."""
@@ -81,21 +81,30 @@ def popularity_forms(popularity: NDArray[np.float32], top: NDArray[np.float32]) 
     """
     forms = np.empty((*popularity.shape, 2), np.float32)
     np.divide(popularity, np.maximum(top, np.float32(1e-12)), out=forms[:, :, 0])
-    log_form(forms[:, :, 0], out=forms[:, :, 1])
+    forms[:, :, 1] = log_form(forms[:, :, 0])
     return forms.reshape(len(popularity), -1)
 
 
 def features_of(
-    values: NDArray[np.float32], popularity: NDArray[np.float32], counts: NDArray[np.float32]
+    values: NDArray[np.float32],
+    popularity: NDArray[np.float32],
+    places: NDArray[np.int32],
+    counts: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """The features of users' candidates.
+
+    The rank of two candidates whose ratios are within a 4,096th of one another (of more than 2,048 candidates a
+    2,048th, and so on) may be the order of their columns instead: the column's number takes the place of the last bits,
+    and so one quick sort of integers gives order and value at once.
 
     Parameters
     ----------
     values : float32 [scorers, b, m]
         Each scorer's value of each candidate, not negative; 0 in places that are not taken.
-    popularity : float32 [b, m, 2 · half-lives]
-        :func:`popularity_forms` of the candidates.
+    popularity : float32 [items, 2 · half-lives]
+        :func:`popularity_forms`.
+    places : int32 [b, m]
+        Of the candidates in ``popularity``.
     counts : float32 [b, m]
         Clicks of the candidates in all.
 
@@ -104,48 +113,22 @@ def features_of(
     float32 [b, features, m]
     """
     scorers, b, m = values.shape
-    made = np.empty((b, len(FEATURES), m), np.float32)
-    tops = 1 / np.maximum(values.max(axis=2), 1e-12)
+    made, keys = np.empty((b, len(FEATURES), m), np.float32), np.empty((b, scorers, m), np.uint32)
+    spread(values, values.max(axis=2), popularity, places, counts, _POPULARITY, made, keys)
     for s in range(scorers):
-        ratio, log, rank = made[:, 3 * s], made[:, 3 * s + 1], made[:, 3 * s + 2]
-        np.multiply(values[s], tops[s, :, None], out=ratio)
-        log_form(ratio, out=log)
-        rank_form(ratio, out=rank)
-    made[:, _POPULARITY : _POPULARITY + popularity.shape[2]] = popularity.transpose(0, 2, 1)
-    np.log(1 + counts, out=made[:, -2])
+        log = made[:, 3 * s + 1]
+        np.log(log, out=log)  # vectorised, which log1p is not
+        log *= 1 / 3
+    keys.sort(axis=2)
+    rank(keys, (1 / (1 + np.arange(m, dtype=np.float32) / 5)).astype(np.float32), made)
+    np.log(made[:, -2], out=made[:, -2])
     made[:, -2] *= 0.1
-    np.exp(counts * np.float32(-0.2), out=made[:, -1])
+    np.exp(made[:, -1], out=made[:, -1])
     np.multiply(made[:, _TEXT], made[:, -1], out=made[:, _TEXT_NEW])
     return made
 
 
-def log_form(ratio: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+def log_form(ratio: NDArray[np.float32]) -> NDArray[np.float32]:
     """log(1 + 1000 · ratio) / 3."""
-    np.multiply(ratio, 1000, out=out)
-    out += 1
-    np.log(out, out=out)  # vectorised, which log1p is not
-    out *= 1 / 3
-
-
-def rank_form(ratio: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-    """1 / (1 + rank / 5) along the last axis of [b, m], the largest has rank 0; 0 where the scorer is silent (ratio 0).
-
-    Two ratios that are within a 4,096th of one another may stand in the order of their columns instead: the column's
-    number takes the place of the last bits, and so one quick sort of integers gives order and value at once. Of more
-    than 2,048 columns only the first 512 are ranked, the others count as silent (theirs would be under .01).
-    """
-    m = ratio.shape[1]
-    places = (1 / (1 + np.arange(m, dtype=np.float32) / 5)).astype(np.float32)[::-1]
-    bits = max(1, (m - 1).bit_length())
-    if bits > 11:
-        order = np.argpartition(ratio, m - _RANKED, axis=1)[:, m - _RANKED :]
-        order = np.take_along_axis(order, np.take_along_axis(ratio, order, axis=1).argsort(axis=1), axis=1)
-    else:
-        low = np.uint32((1 << bits) - 1)
-        keys = (ratio.view(np.uint32) & ~low) | np.arange(m, dtype=np.uint32)
-        keys.sort(axis=1)
-        order = (keys & low).astype(np.int64)
-    ranked = np.zeros(ratio.size, np.float32)
-    order += np.arange(0, ratio.size, m)[:, None]
-    ranked[order.ravel()] = np.tile(places[m - order.shape[1] :], len(order))
-    np.multiply(ranked.reshape(ratio.shape), ratio > 0, out=out)
+    log: NDArray[np.float32] = np.log(ratio * np.float32(1000) + np.float32(1)) * np.float32(1 / 3)
+    return log

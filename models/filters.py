@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
-from itertools import repeat
+from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
+from itertools import chain
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.hash_rows import HashRows
 from models.items import ItemStore
 from models.policy import Policy
 from models.profile import Profile
@@ -50,7 +51,7 @@ class Filters:
         self.users = UserBlocks(items)
         self._counts = counts
         self._set = (repeat_after_s, blocked_categories, blocked_labels)
-        self._rows: dict[int, int] = {}
+        self._rows = HashRows()
         self._allowed: NDArray[np.bool_] = np.ones(0, np.bool_)
         self._why: NDArray[np.uint8] = np.zeros(0, np.uint8)
         self._away: NDArray[np.bool_] = np.zeros(0, np.bool_)
@@ -82,7 +83,7 @@ class Filters:
         items = self.items
         known, n = len(self._rows), len(items)
         if known < n:
-            self._rows.update(zip(items.hashes[known:n].tolist(), range(known, n), strict=True))
+            self._rows.extend(items.hashes[known:n])
             self._allowed = np.concatenate([self._allowed, np.ones(n - len(self._allowed), np.bool_)])
             self._why = np.concatenate([self._why, np.zeros(n - len(self._why), np.uint8)])
             self._away = np.concatenate([self._away, np.zeros(n - len(self._away), np.bool_)])
@@ -132,32 +133,34 @@ class Filters:
 
     def rows_of(self, hashes: Iterable[int]) -> list[int]:
         """The rows of those of these items that :meth:`follow` has seen, in their order."""
-        return [row for row in map(self._rows.get, hashes) if row is not None]
+        rows: list[int] = self._rows.look_up(np.fromiter(hashes, np.uint64)).tolist()
+        return [row for row in rows if row >= 0]
 
     def withheld(self, profiles: Sequence[Profile], now_ms: int) -> NDArray[np.int64]:
-        """What each user may not be offered though others may, as keys user · n + row, int64.
+        """What each user may not be offered though others may, as keys user · n + row, int64, user by
+        user.
 
         What he has seen and may not see again, and what is blocked for him. ``n`` is the number of items that
         :meth:`follow` knew; users count from 0.
         """
         n = len(self._allowed)
-        now_s = now_ms // 1000
-        keys = []
-        for user, profile in enumerate(profiles):
-            seen: Iterable[int] = profile.seen
-            if self.repeat_after_s:
-                waits = self.repeat_after_s
-                seen = [
-                    item
-                    for item, (at, event) in profile.seen.items()
-                    if event not in waits or now_s - at < waits[event]
-                ]
-                self._counts["repeat_after"] += len(profile.seen) - len(seen)
-            rows = np.fromiter(map(self._rows.get, seen, repeat(-1)), np.int64)
-            rows = rows[rows >= 0]
-            self._counts["seen"] += len(rows)
-            if self.users.users and len(blocked := self.users.rows(profile.user_id)):
-                self._counts["user_blocked"] += len(blocked)
-                rows = np.concatenate([rows, blocked])
-            keys.append(rows + user * n)
-        return np.concatenate(keys) if keys else np.empty(0, np.int64)
+        met: list[Collection[int]] = [profile.seen for profile in profiles]
+        if self.repeat_after_s:
+            met = [self._not_again(profile, now_ms // 1000) for profile in profiles]
+        sizes = np.fromiter(map(len, met), np.int64, len(met))
+        rows = self._rows.look_up(np.fromiter(chain.from_iterable(met), np.uint64, int(sizes.sum())))
+        users = np.repeat(np.arange(len(met)), sizes)[rows >= 0]
+        keys = rows[rows >= 0] + users * n
+        self._counts["seen"] += len(keys)
+        if not self.users.users:
+            return keys
+        blocked = [self.users.rows(profile.user_id) for profile in profiles]
+        self._counts["user_blocked"] += sum(map(len, blocked))
+        return np.sort(np.concatenate([keys, *(rows + user * n for user, rows in enumerate(blocked))]))
+
+    def _not_again(self, profile: Profile, now_s: int) -> list[int]:
+        """What a user has met and may not be offered again yet (hashes)."""
+        waits = self.repeat_after_s
+        met = [item for item, (at, event) in profile.seen.items() if event not in waits or now_s - at < waits[event]]
+        self._counts["repeat_after"] += len(profile.seen) - len(met)
+        return met

@@ -5,7 +5,7 @@ A user's clicks j_1, j_2, … with weights d_1, d_2, … score an item q with Σ
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,14 @@ from numpy.typing import NDArray
 from models.items import ItemStore
 
 _ROOM: Final = 1024
+
+
+class Table(NamedTuple):
+    """The arrays of :class:`ItemRows`, as compiled loops take them."""
+
+    ids: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    sizes: NDArray[np.int32]
 
 
 class ItemRows:
@@ -35,7 +43,12 @@ class ItemRows:
         self.ids: NDArray[np.int32] = np.zeros((0, width), np.int32)
         self.weights: NDArray[np.float32] = np.zeros((0, width), np.float32)
         self.sizes: NDArray[np.int32] = np.zeros(0, np.int32)
-        self._places: NDArray[np.int8] = np.zeros(0, np.int8)  # all zero between calls: see `between`
+
+    @property
+    def table(self) -> Table:
+        """With room for every row of the catalogue."""
+        self.grow()
+        return Table(self.ids, self.weights, self.sizes)
 
     def grow(self) -> None:
         """Make room for every row of the catalogue (cheap when there is room)."""
@@ -92,37 +105,3 @@ class ItemRows:
         scores = np.zeros(len(rows) * n, np.float32)
         self.add_scores(rows, decay, scores, n)
         return scores.reshape(len(rows), n)
-
-    def between(
-        self, rows: NDArray[np.int64], decay: NDArray[np.float32], targets: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        """What each click of a user gives to each of some items: the summands of :meth:`scores`.
-
-        Parameters
-        ----------
-        rows, decay : [b, K]
-        targets : [b, t]
-
-        Returns
-        -------
-        float32 [b, t, K]
-        """
-        self.grow()
-        b, t = targets.shape
-        n, window = len(self.items), rows.shape[1]
-        # a table item → place among the targets turns b·K·width·t comparisons into b·K·width look-ups
-        if len(self._places) < b * n:
-            self._places = np.zeros(b * n, np.int8)
-        starts = np.arange(b, dtype=np.int64) * n
-        wanted = (starts[:, None] + targets).ravel()
-        self._places[wanted] = np.tile(np.arange(1, t + 1, dtype=np.int8), b)
-        hits = self._places[self.ids[rows] + starts[:, None, None]].ravel()
-        self._places[wanted] = 0
-        at = np.flatnonzero(hits.view(np.bool_))
-        pair, slot = np.divmod(at, self.width)
-        gained = self.weights[rows.ravel()[pair], slot] * self.weighed(rows, decay).ravel()[pair]
-        user, click = np.divmod(pair, window)
-        found = np.zeros(b * t * window, np.float32)
-        # a target stands once in a row; but a place that is empty holds item 0 with weight 0: hence add, not set
-        np.add.at(found, (user * t + hits[at] - 1) * window + click, gained)
-        return found.reshape(b, t, window)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from models.centres import distances, route
 from models.errors import InvalidEvent
+from models.feature_loops import weighed
 from models.features import popularity_forms
 from models.items import ItemStore
 from models.layer_membership import Membership, nobody, soft
@@ -60,6 +61,11 @@ class LayerView:
         self._shares: dict[str, NDArray[np.float32]] = {}
         self._popularity: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
         self._tops: dict[tuple[str, int], NDArray[np.int64]] = {}
+        # side by side: the root last, where a layer of -1 finds it; and which layers stand there as they are now
+        self._share_table: NDArray[np.float32] = np.zeros((0, 0), np.float32)
+        self._top_table: NDArray[np.int64] = np.zeros((0, 0), np.int64)
+        self._shared: set[int] = set()
+        self._topped: set[int] = set()
 
     @property
     def ready(self) -> bool:
@@ -84,6 +90,7 @@ class LayerView:
         width = len(self._fine) // len(self._coarse)
         self._ids = [f"{leaf // width}.{leaf % width}" for leaf in range(len(self._fine))]
         self._epochs = tree.epochs
+        self._forget_tables()
         self.version = tree.version
 
     def put_layer(self, info: LayerInfo) -> None:
@@ -94,6 +101,7 @@ class LayerView:
             placed = rows != self.items.nowhere
             rows, counts = rows[placed], counts[placed]
         self._layers[info.id] = _Layer(info.epoch, info.label, info.size, rows, counts, info.totals, info.half_lives)
+        self._forget_tables()
         if info.id == "root":
             self._shares.clear()
             self._tops.clear()
@@ -143,14 +151,14 @@ class LayerView:
 
     def candidate_scores(self, membership: Membership, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """:meth:`scores` of each user's own items, int64 [b, m]: float32 [b, m]."""
-        scores = np.zeros(rows.shape, np.float32)
-        used, where = np.unique(membership.layers, return_inverse=True)
-        shares = [self.shares(layer) for layer in used.tolist()]
-        flat, n = np.concatenate(shares), len(shares[0])
-        places, where = self.places(rows), where.reshape(membership.layers.shape)
-        for layer, weight in zip(where.T, membership.weights.T, strict=True):
-            scores += flat[places + layer[:, None] * n] * weight[:, None]
-        return scores
+        shape = len(self._ids) + 1, len(self._listed)
+        if self._share_table.shape != shape:
+            self._share_table = np.zeros(shape, np.float32)
+            self._shared.clear()
+        for layer in {*membership.layers.ravel().tolist()} - self._shared:
+            self._share_table[layer] = self.shares(layer)[: shape[1]]
+            self._shared.add(layer)
+        return weighed(self._share_table, membership.layers, membership.weights, self.places(rows))
 
     def places(self, rows: NDArray[np.integer]) -> NDArray[np.int32]:
         """The places of items, int32 [...]; 0 for those that are in no record."""
@@ -166,15 +174,29 @@ class LayerView:
         """Top items of one fine layer (-1: the root), int64 rows, at most n."""
         return self._top(self.layer_id(layer), n)
 
+    def tops(self, layers: NDArray[np.intp], n: int) -> NDArray[np.int64]:
+        """Top items of these layers in a table of all, the root's last: int64 [layers + 1, n].
+
+        -1 where there are fewer.
+        """
+        if self._top_table.shape != (len(self._ids) + 1, n):
+            self._top_table = np.full((len(self._ids) + 1, n), -1)
+            self._topped.clear()
+        for layer in {*layers.ravel().tolist()} - self._topped:
+            top = self.top(layer, n)
+            self._top_table[layer] = np.pad(top, (0, n - len(top)), constant_values=-1)
+            self._topped.add(layer)
+        return self._top_table
+
     def popularity(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """Decayed counts among everybody, float32 [rows, half-lives]."""
         counts: NDArray[np.float32] = self._everybody()[0][self.places(rows)]
         return counts
 
-    def popularity_forms(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """:func:`~models.features.popularity_forms` of items, float32 [..., 2 · half-lives]."""
-        forms: NDArray[np.float32] = self._everybody()[1][self.places(rows)]
-        return forms
+    @property
+    def popularity_forms(self) -> NDArray[np.float32]:
+        """:func:`~models.features.popularity_forms` by place, float32 [places, 2 · half-lives]."""
+        return self._everybody()[1]
 
     def popular(self, n: int) -> NDArray[np.int64]:
         """Top items of everybody, the union over the half-lives, each giving its share of n."""
@@ -187,6 +209,10 @@ class LayerView:
             _, first = np.unique(by_rank.ravel(), return_index=True)
             self._tops[key] = root.rows[by_rank.ravel()[np.sort(first)][:n]]
         return self._tops[key]
+
+    def _forget_tables(self) -> None:
+        self._shared.clear()
+        self._topped.clear()
 
     def _everybody(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Counts among everybody and their features, by place; made when first asked for after news."""

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from models.features import PARTS
 from models.histories import Histories
+from models.item_rows import ItemRows
 from models.items import ItemStore
 from models.likeness import Likeness
 from models.neighbours import Neighbours
+from models.reason_loops import between, draw_near, shared, strongest
 
 VERBS: Final[Mapping[str, str]] = {
     "purchase": "bought",
@@ -73,45 +75,37 @@ def because(
     -------
     int64 [b, t, NAMED]
     """
-    gains = _shares(neighbours.between(histories.rows, histories.decay, picked), parts[:, :, _CO])
-    gains += _shares(neighbours.linear.between(histories.rows, histories.long, picked), parts[:, :, _LINEAR])
+    co = summands(neighbours, histories.rows, histories.decay, picked)
+    linear = summands(neighbours.linear, histories.rows, histories.long, picked)
     least = np.maximum(MATTERS * np.maximum(parts[:, :, : len(PARTS)], 0).sum(axis=2), _TINY)
     together = np.maximum(parts[:, :, [_CO, _LINEAR]], 0).sum(axis=2) >= least
-    gains[~together] = 0
+    gains = shared(co, linear, parts[:, :, _CO], parts[:, :, _LINEAR], together)
     by_text = ~together & (parts[:, :, _TEXT] >= least)
     if not by_text.any():
-        return _strongest(gains, histories.rows)
-    gains[by_text] = likeness.between(histories.rows, histories.decay, picked)[by_text]
+        return strongest(gains, histories.rows, NAMED)
+    gains[by_text] = summands(likeness, histories.rows, histories.decay, picked)[by_text]
     by_text &= ~gains.any(axis=2)
-    for user in np.flatnonzero(by_text.any(axis=1)).tolist():
-        targets = np.flatnonzero(by_text[user])
-        clicks = items.centred(histories.rows[user])
-        wanted = items.centred(picked[user, targets])
-        drawn = clicks @ wanted.T - np.outer(clicks @ vectors[user], wanted @ vectors[user])
-        gains[user, targets] = (drawn * histories.decay[user, :, None]).T
-    return _strongest(gains, histories.rows)
+    draw_near(
+        items.vectors, items.mean, items.centred_scale, vectors, histories.rows, histories.decay, picked, by_text, gains
+    )
+    return strongest(gains, histories.rows, NAMED)
 
 
-def _shares(gains: NDArray[np.float32], part: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A part [b, t] as what each click [b, t, K] has in it; nothing where the part speaks against the item."""
-    total = np.maximum(gains.sum(axis=2), _TINY)
-    shares: NDArray[np.float32] = gains * (np.maximum(part, 0) / total).astype(np.float32)[:, :, None]
-    return shares
+def summands(
+    scorer: ItemRows, rows: NDArray[np.int64], decay: NDArray[np.float32], targets: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """What each click of a user gives to each of some items: the summands of :meth:`ItemRows.scores`.
 
+    Parameters
+    ----------
+    rows, decay : [b, K]
+    targets : [b, t]
 
-def _strongest(gains: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Of gains [b, t, K] of clicks [b, K]: the clicks that give the most, those that give nothing left out."""
-    b, t, _ = gains.shape
-    users, places = np.ogrid[:b, :t]
-    best = np.empty((b, t, NAMED), np.int64)
-    for i in range(NAMED):
-        click = gains.argmax(axis=2)
-        best[:, :, i] = np.where(gains[users, places, click] > 0, rows[users, click], -1)
-        for earlier in range(i):  # the same item twice in a history is one cause
-            best[:, :, i][best[:, :, i] == best[:, :, earlier]] = -1
-        gains[users, places, click] = 0
-    causes: NDArray[np.int64] = np.take_along_axis(best, np.argsort(best < 0, axis=2, kind="stable"), axis=2)
-    return causes
+    Returns
+    -------
+    float32 [b, t, K]
+    """
+    return between(scorer.table, rows, scorer.weighed(rows, decay), targets)
 
 
 class Clicks(dict[int, tuple[str, str]]):

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arms import Arms
-from models.candidates import Candidates, CandidateSources, Quota
+from models.candidates import Candidates, CandidateSources
 from models.diversity import cosines, diversify
 from models.experts import Rankings
 from models.fatigue import Fatigue
 from models.features import SCORERS, TO_PARTS, features_of
 from models.filters import Filters
+from models.finding import Quota
 from models.histories import Histories
 from models.index import ItemIndex
 from models.items import ItemStore
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from models.layer_view import LayerView
     from models.sequence import SequenceScorer
 
-_CELLS: Final = 1 << 24  # users × items in the working arrays of a chunk: 270 MB
+_UNKNOWN: Final = np.zeros((1, 2 * len(HALF_LIVES)), np.float32)
 _CHUNK: Final = 64  # users at a time: more would push their features out of the processor's cache
 
 
@@ -220,10 +221,9 @@ class Recommender:
             return [RankedList([], [], [], [], "", "") for _ in profiles]
         lists: list[RankedList] = []
         weights = self.arms.weights(self._rankings, self.weights, self.learned)
-        chunk = max(1, min(_CHUNK, _CELLS // max(1, len(self.items))))
         offered = self.filters.offered(now_ms)
-        for start in range(0, len(profiles), chunk):
-            lists.extend(self._chunk(profiles[start : start + chunk], weights, offered, now_ms, n))
+        for start in range(0, len(profiles), _CHUNK):
+            lists.extend(self._chunk(profiles[start : start + _CHUNK], weights, offered, now_ms, n))
         return lists
 
     def score(self, profiles: Sequence[Profile], now_ms: int, n: int = 10) -> Scored:
@@ -365,9 +365,8 @@ class Recommender:
         with self._timed("features"):
             rows = found.rows
             values = np.empty((len(SCORERS), *rows.shape), np.float32)
-            damping = self.neighbours.damping(rows)
-            np.multiply(found.co, damping, out=values[0])
-            np.multiply(found.recent, damping, out=values[1])
+            values[0] = found.co
+            values[1] = found.recent
             values[2] = found.text
             values[3] = found.like
             values[4] = (
@@ -377,16 +376,16 @@ class Recommender:
             counts = self.neighbours.counts[rows]
             values[5] = self._sequence_scores(histories, found, counts)
             values[6] = found.linear
-            made = features_of(values, self._popularity(rows), counts)
+            made = features_of(values, *self._popularity(rows), counts)
         with self._timed("score"):
             scores = score(weights, made, found.valid)
         return Scored(found, made, histories.buckets, scores)
 
-    def _popularity(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """:func:`~models.features.popularity_forms` of items."""
+    def _popularity(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """:func:`~models.features.popularity_forms`, and the places of items in it."""
         if self.layers is None:
-            return np.zeros((*rows.shape, 2 * len(HALF_LIVES)), np.float32)
-        return self.layers.popularity_forms(rows)
+            return _UNKNOWN, np.zeros(rows.shape, np.int32)
+        return self.layers.popularity_forms, self.layers.places(rows)
 
     def _sequence_scores(
         self, histories: Histories, found: Candidates, counts: NDArray[np.float32]

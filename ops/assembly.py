@@ -39,6 +39,7 @@ from models.ranker_learning import RankerLearner
 from models.recommender import Recommender
 from models.sequence import SequenceScorer
 from models.sequence_learning import SequenceLearner
+from models.warm import warm
 from models.weights import find_model
 from ops.delivery import TRANSACTION_S, exactly_once
 from ops.feed import feed
@@ -158,6 +159,7 @@ class Assembly:
             on_ready=wake.set,
             newest_first=True,
         )
+        warm()
         items = ItemStore(self.encoder.dimension, settings.undescribed_items)
         recommender = Recommender(
             items,

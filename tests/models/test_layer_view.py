@@ -61,9 +61,9 @@ def test_the_root_alone_serves_everybody() -> None:
     rows = np.array([store.row("classic"), store.row("unheard")])
     np.testing.assert_allclose(view.popularity(rows), [[0, 90], [0, 0]])
     log = np.log(1 + 1000) / 3
-    np.testing.assert_allclose(view.popularity_forms(rows), [[0, 0, 1, log], [0, 0, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(view.popularity_forms[view.places(rows)], [[0, 0, 1, log], [0, 0, 0, 0]], rtol=1e-6)
     view.put_layer(root(classic=[4, 45], fresh=[8, 9], other=[1, 1]))
-    np.testing.assert_allclose(view.popularity_forms(rows)[0, ::2], [0.5, 1])
+    np.testing.assert_allclose(view.popularity_forms[view.places(rows)][0, ::2], [0.5, 1])
     view.put_layer(root(classic=[0, 90], fresh=[9, 9], other=[1, 1]))
     np.testing.assert_allclose(view.scores(membership, 1, rows), [0.9, 0])
     assert view.layer_id(-1) == "root"

@@ -11,6 +11,7 @@ from models.errors import InvalidEvent
 from models.items import ItemStore
 from models.linear import CoClicks
 from models.neighbours import WIDTH, WINDOW, Neighbours
+from models.reasons import summands
 from models.records import NeighbourRow
 
 
@@ -80,7 +81,7 @@ def test_what_clicks_give_to_an_item_adds_up_to_its_score() -> None:
     rows, decay = np.array([[3, 5, 9], [7, 0, 0]]), np.array([[1, 0.9, 0.81], [1, 0, 0]], np.float32)
     scores = neighbours.scores(rows, decay)
     for targets in (np.array([[0, 1, 4], [2, 0, 11]]), np.array([[6, 8], [8, 3]])):  # each with no trace of the other
-        gains = neighbours.between(rows, decay, targets)
+        gains = summands(neighbours, rows, decay, targets)
         np.testing.assert_allclose(gains.sum(axis=2), np.take_along_axis(scores, targets, axis=1), rtol=1e-4)
 
 
@@ -241,7 +242,7 @@ def test_the_linear_part_travels_in_the_same_record() -> None:
     assert (expected != 0).sum() == 12
     assert expected.min() < 0 < expected.max(), "what speaks against an item travels too"
     np.testing.assert_array_equal(reader.linear.scores(29 - every, newest)[:, ::-1], expected)
-    gains = reader.linear.between(29 - every.T, newest.T, 29 - np.array([[1, 2, 3]]))
+    gains = summands(reader.linear, 29 - every.T, newest.T, 29 - np.array([[1, 2, 3]]))
     np.testing.assert_allclose(gains[0].T, expected[:, 1:4])
     solved(neighbours, [1, 2])
     reader.put("i4", neighbours.record(4, {}))

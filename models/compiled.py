@@ -1,0 +1,35 @@
+"""Loops as machine code (Numba), for what goes candidate by candidate where NumPy would go array by array."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
+
+from numba import njit
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def compiled(loop: Callable[P, R]) -> Callable[P, R]:
+    """A loop that is compiled when first called, for the processor that it runs on.
+
+    The code is kept beside the source, or where that may not be written in the user's cache, or in ``NUMBA_CACHE_DIR``;
+    where nothing may be written, every process compiles anew. Other threads run meanwhile. Nothing checks bounds: a
+    loop that takes rows from outside says itself what it does with one that does not exist.
+    """
+    return _made(loop)
+
+
+def reordering(loop: Callable[P, R]) -> Callable[P, R]:
+    """The same, for sums that may be added up in any order, as those of a matrix product are: many at a time."""
+    return _made(loop, fastmath={"reassoc", "contract"})
+
+
+def _made(loop: Callable[P, R], **options: Any) -> Callable[P, R]:
+    options |= {"nogil": True, "error_model": "numpy"}
+    try:
+        made = njit(cache=True, **options)(loop)
+    except RuntimeError:  # nowhere to keep it
+        made = njit(**options)(loop)
+    return cast("Callable[P, R]", made)

@@ -1,0 +1,108 @@
+"""Compiled loops for :mod:`models.features`: what goes candidate by candidate."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.compiled import compiled
+
+
+@compiled
+def spread(
+    values: NDArray[np.float32], tops: NDArray[np.float32], popularity: NDArray[np.float32], places: NDArray[np.int32],
+    counts: NDArray[np.float32], at: int, made: NDArray[np.float32], keys: NDArray[np.uint32],
+) -> None:  # fmt: skip
+    """Fill in the features but for what :func:`numpy.log`, ``exp`` and ``sort`` do to many at a time.
+
+    Parameters
+    ----------
+    values : float32 [scorers, b, m]
+    tops : float32 [scorers, b]
+        The largest of each.
+    popularity : float32 [places, k]
+    places : int32 [b, m]
+    counts : float32 [b, m]
+    at
+        Where the features of popularity begin.
+    made : float32 [b, features, m]
+        ratio; 1 + 1000 · ratio where log stands; popularity; 1 + n, and −n / 5, in the last two.
+    keys : uint32 [b, scorers, m]
+        The ratio's bits, the last ones replaced by the column's number: they order as the ratios do.
+    """
+    scorers, b, m = values.shape
+    low = np.uint32(columns_mask(m))
+    for user in range(b):
+        for s in range(scorers):
+            of, ratio, log, key = values[s, user], made[user, 3 * s], made[user, 3 * s + 1], keys[user, s]
+            top = max(tops[s, user], np.float32(1e-12))
+            for i in range(m):
+                ratio[i] = of[i] / top
+            bits = ratio.view(np.uint32)
+            for i in range(m):
+                log[i] = ratio[i] * np.float32(1000) + np.float32(1)
+                key[i] = (bits[i] & ~low) | np.uint32(i)
+        for k in range(popularity.shape[1]):
+            popular = made[user, at + k]
+            for i in range(m):
+                popular[i] = popularity[places[user, i], k]
+        for i in range(m):
+            made[user, -2, i] = counts[user, i] + np.float32(1)
+            made[user, -1, i] = counts[user, i] * np.float32(-0.2)
+
+
+@compiled
+def columns_mask(m: int) -> int:
+    """All bits that numbers below m need."""
+    mask = 1
+    while mask < m:
+        mask *= 2
+    return mask - 1
+
+
+@compiled
+def rank(keys: NDArray[np.uint32], forms: NDArray[np.float32], made: NDArray[np.float32]) -> None:
+    """Fill in the ranks.
+
+    Parameters
+    ----------
+    keys : uint32 [b, scorers, m]
+        Sorted.
+    forms : float32 [m]
+        What the first is given, the second, …
+    made : float32 [b, features, m]
+    """
+    b, scorers, m = keys.shape
+    low = np.uint32(columns_mask(m))
+    for user in range(b):
+        for s in range(scorers):
+            key, ratio, ranked = keys[user, s], made[user, 3 * s], made[user, 3 * s + 2]
+            ranked[:] = 0
+            for i in range(m):
+                column = key[m - 1 - i] & low
+                if ratio[column] == 0:
+                    break
+                ranked[column] = forms[i]
+
+
+@compiled
+def weighed(
+    shares: NDArray[np.float32], layers: NDArray[np.int64], weights: NDArray[np.float32], places: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    """Σ_k weights · shares of users' layers in their own items, float32 [b, m].
+
+    Parameters
+    ----------
+    shares : float32 [layers, places]
+    layers : int64 [b, k]
+    weights : float32 [b, k]
+    places : int32 [b, m]
+    """
+    made = np.zeros(places.shape, np.float32)
+    for user in range(len(places)):
+        for k in range(layers.shape[1]):
+            weight, share = weights[user, k], shares[layers[user, k]]
+            if weight != 0:
+                for i in range(places.shape[1]):
+                    made[user, i] += weight * share[places[user, i]]
+    return made

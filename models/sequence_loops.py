@@ -1,0 +1,137 @@
+"""Compiled loops for :class:`~models.sequence.SequenceScorer`: what goes click by click and candidate by candidate."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.compiled import compiled, reordering
+
+
+@reordering
+def placed(
+    rows: NDArray[np.int64], counts: NDArray[np.int64], known: NDArray[np.float32], start: NDArray[np.float32],
+    places: NDArray[np.float32], weight: NDArray[np.float32], bias: NDArray[np.float32], least: float,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:  # fmt: skip
+    """Clicks in their places: of the newest x, float32 [b, d], and of all their layer norm, float32 [b, K + 1, d].
+
+    Parameters
+    ----------
+    rows : int64 [b, K]
+        Last clicks, newest first.
+    counts : int64 [b]
+        How many there are; the places after them are left as they are.
+    known : float32 [items, d + 1]
+        x and b of items.
+    start : float32 [d]
+        What stands before the newest, and for who has clicked nothing.
+    places : float32 [≥ K + 1, d]
+    weight, bias : float32 [d]
+        The norm's, and its ε.
+    """
+    b, d = len(rows), len(start)
+    newest, normed = np.empty((b, d), np.float32), np.empty((b, rows.shape[1] + 1, d), np.float32)
+    for user in range(b):
+        for place in range(counts[user] + 1):
+            x = normed[user, place]
+            mean, spread = np.float32(0), np.float32(0)
+            for i in range(d):
+                x[i] = (start[i] if place == 0 else known[rows[user, place - 1], i]) + places[place, i]
+                mean += x[i]
+            mean /= np.float32(d)
+            if place <= 1:
+                newest[user] = x
+            for i in range(d):
+                spread += (x[i] - mean) ** 2
+            scale = np.float32(1 / math.sqrt(spread / d + least))
+            for i in range(d):
+                x[i] = (x[i] - mean) * scale * weight[i] + bias[i]
+    return newest, normed
+
+
+@reordering
+def normed(
+    x: NDArray[np.float32], weight: NDArray[np.float32], bias: NDArray[np.float32], least: float
+) -> NDArray[np.float32]:
+    """Layer norm of [b, d], float32."""
+    made = np.empty_like(x)
+    for user in range(len(x)):
+        mean, spread = np.float32(0), np.float32(0)
+        for i in range(x.shape[1]):
+            mean += x[user, i]
+        mean /= np.float32(x.shape[1])
+        for i in range(x.shape[1]):
+            spread += (x[user, i] - mean) ** 2
+        scale = np.float32(1 / math.sqrt(spread / x.shape[1] + least))
+        for i in range(x.shape[1]):
+            made[user, i] = (x[user, i] - mean) * scale * weight[i] + bias[i]
+    return made
+
+
+@compiled
+def gelu(x: NDArray[np.float32], bias: NDArray[np.float32]) -> None:
+    """x ← GELU(x + bias), by erf: float32 [b, d], [d]."""
+    for user in range(len(x)):
+        for i in range(x.shape[1]):
+            shifted = x[user, i] + bias[i]
+            x[user, i] = 0.5 * shifted * (1 + math.erf(shifted * math.sqrt(0.5)))
+
+
+@reordering
+def drawn(asked: NDArray[np.float32], y: NDArray[np.float32], counts: NDArray[np.int64]) -> NDArray[np.float32]:
+    """What queries draw out of y, Σ_j softmax_j(asked · y_j) y_j: float32 [b, heads, d].
+
+    Parameters
+    ----------
+    asked : float32 [b, heads, d]
+    y : float32 [b, K + 1, d]
+    counts : int64 [b]
+        The first ``counts + 1`` of y are there.
+    """
+    made, weights = np.zeros(asked.shape, np.float32), np.empty(y.shape[1], np.float32)
+    for user in range(len(asked)):
+        for head in range(asked.shape[1]):
+            query, out, k = asked[user, head], made[user, head], counts[user] + 1
+            top, total = np.float32(-np.inf), np.float32(0)
+            for j in range(k):
+                weight = np.float32(0)
+                for i in range(len(query)):
+                    weight += query[i] * y[user, j, i]
+                weights[j] = weight
+                top = max(top, weight)
+            for j in range(k):
+                weights[j] = math.exp(weights[j] - top)
+                total += weights[j]
+            for j in range(k):
+                weight = weights[j] / total
+                for i in range(len(query)):
+                    out[i] += weight * y[user, j, i]
+    return made
+
+
+@reordering
+def logits_of(
+    states: NDArray[np.float32], rows: NDArray[np.int64], valid: NDArray[np.bool_], known: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """u · x + b of users' own items, float32 [b, m]; -inf where not ``valid``.
+
+    Parameters
+    ----------
+    states : float32 [b, d]
+    rows : int64 [b, m]
+    valid : bool [b, m]
+    known : float32 [items, d + 1]
+    """
+    made = np.full(rows.shape, np.float32(-np.inf))
+    d = states.shape[1]
+    for user in range(len(rows)):
+        for column in range(rows.shape[1]):
+            if valid[user, column]:
+                row = rows[user, column]
+                logit = known[row, d]
+                for i in range(d):
+                    logit += known[row, i] * states[user, i]
+                made[user, column] = logit
+    return made

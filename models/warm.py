@@ -1,0 +1,40 @@
+"""The compiled loops, compiled before the first click waits for them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.index import ItemIndex
+from models.items import ItemStore
+from models.layer_view import LayerView
+from models.neighbours import Neighbours
+from models.profile import Profile
+from models.ranker import RankingConfig
+from models.recommender import Recommender
+from models.records import ItemVector, half
+from models.sequence import SequenceConfig, SequenceNet, SequenceScorer
+
+_DIMENSION = 8
+_ITEMS = 24
+
+
+def warm() -> None:
+    """Make lists in a shop that does not exist: some 15 s where nothing is on disk yet, else a tenth of a second."""
+    draw, items = np.random.default_rng(0), ItemStore(_DIMENSION)
+    for item in range(_ITEMS):
+        vector = draw.normal(size=_DIMENSION)
+        vector /= np.linalg.norm(vector)
+        made = ItemVector(model="", text_hash=b"", tokens=b"", vector=half(vector.astype(np.float32)), title="")
+        items.put(str(item), made)
+    size = SequenceConfig(dimension=_DIMENSION, slots=_ITEMS)
+    sequence, neighbours = SequenceScorer(items, size), Neighbours(items)
+    sequence.put(SequenceNet(_DIMENSION, size), 1)
+    neighbours.grow()
+    neighbours.counts[:_ITEMS] = neighbours.effective[:_ITEMS] = 1
+    config = RankingConfig(weights={"text.ratio": (1.0,) * 6})  # what follows from text is told by a loop of its own
+    recommender = Recommender(items, neighbours, ItemIndex(items), LayerView(items), config, sequence)
+    user = Profile(
+        "", clicks=1, rows=[0], times=[0], events=[""], event_hashes=[0], seen={int(items.hashes[0]): (0, "")}
+    )
+    user.vector = recommender.user_vectors([user])[0]
+    recommender.recommend([user], 0)

@@ -1,0 +1,68 @@
+"""Loops are compiled before the first click, for all that comes later: a compilation takes seconds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+from small_shop import DIMENSION, NOW, Shop
+
+from models import feature_loops, finding, hash_rows, reason_loops, sequence_loops
+from models.index import ItemIndex
+from models.layer_view import LayerView
+from models.policy import Policy
+from models.profile import Profile
+from models.recommender import Recommender
+from models.sequence import SequenceConfig, SequenceNet, SequenceScorer
+from models.warm import warm
+
+ROOT = Path(__file__).parents[2]
+CALLED_BY_PYTHON = (
+    finding.find, feature_loops.spread, feature_loops.rank, feature_loops.weighed, hash_rows._enter, hash_rows._look_up,
+    reason_loops.between, reason_loops.draw_near, reason_loops.shared, reason_loops.strongest, sequence_loops.placed,
+    sequence_loops.drawn, sequence_loops.normed, sequence_loops.gelu, sequence_loops.logits_of,
+)  # fmt: skip
+PRECISIONS: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
+
+
+def compiled() -> list[int]:
+    """For how many kinds of arguments each was compiled."""
+    return [len(loop.signatures) for loop in CALLED_BY_PYTHON]  # type: ignore[attr-defined]
+
+
+def make_lists_of_all_kinds() -> None:
+    shop = Shop()
+    shop.populate()
+    size = SequenceConfig(dimension=16, slots=64)
+    net = SequenceScorer(shop.items, size)
+    net.put(SequenceNet(DIMENSION, size), 1)
+    profiles = [*list(shop.profiles.values())[:5], Profile("nobody"), shop.click("one", "tea-1")]
+    views = None, LayerView(shop.items), shop.view
+    for exact_below, precision, view, sequence in product((1_000, 10), PRECISIONS, views, (None, net)):
+        index = ItemIndex(shop.items, exact_below=exact_below, precision=precision)
+        recommender = Recommender(shop.items, shop.neighbours, index, view, sequence=sequence)
+        for users in (profiles, profiles[:1], profiles[5:6]):
+            recommender.recommend(users, NOW)
+            recommender.score(users, NOW)
+        recommender.apply(Policy(repeat_after={"purchase": 1.0}))
+        recommender.recommend(profiles, NOW)
+
+
+def test_one_compilation_serves_all() -> None:
+    """In a process of its own: other tests call the loops, too."""
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    run = subprocess.run(
+        [sys.executable, __file__], capture_output=True, text=True, timeout=170, check=True, env=environment
+    )
+    assert run.stdout.splitlines() == [str([1] * len(CALLED_BY_PYTHON))] * 2
+
+
+if __name__ == "__main__":
+    warm()
+    print(compiled())
+    make_lists_of_all_kinds()
+    print(compiled())
