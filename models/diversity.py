@@ -11,26 +11,32 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.items import ItemStore
+from models.compiled import compiled
 
 _UNUSABLE: Final = -1e30  # worse than any candidate, and better than one that is picked already: none comes twice
 
 
-def cosines(items: ItemStore, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Centred cosines among each user's items, float32 [b, m, m] of rows [b, m].
+@compiled
+def cosines(
+    vectors: NDArray[np.float32], mean: NDArray[np.float32], scale: NDArray[np.float32], rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Centred cosines among each user's items, float32 [b, m, m].
 
-    (v − μ)·(w − μ) = v·w − v·μ − w·μ + μ·μ: centring numbers is cheaper than centring vectors.
+    Parameters
+    ----------
+    vectors, mean, scale : float32 [items, d], [d], [items]
+        An item's centred vector is (vector − mean) · scale.
+    rows : int64 [b, m]
     """
-    vectors = items.vectors[rows]
-    products = np.matmul(vectors, vectors.transpose(0, 2, 1))
-    to_mean = np.matmul(vectors, items.mean) - 0.5 * float(items.mean @ items.mean)
-    products -= to_mean[:, :, None]
-    products -= to_mean[:, None, :]
-    scale = items.centred_scale[rows]
-    products *= scale[:, :, None]
-    products *= scale[:, None, :]
-    unit: NDArray[np.float32] = products
-    return unit
+    b, m = rows.shape
+    made, mine = np.empty((b, m, m), np.float32), np.empty((m, len(mean)), np.float32)
+    for user in range(b):
+        for i in range(m):
+            row = rows[user, i]
+            for j in range(len(mean)):
+                mine[i, j] = (vectors[row, j] - mean[j]) * scale[row]
+        np.dot(mine, mine.T, made[user])
+    return made
 
 
 def diversify(

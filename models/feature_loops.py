@@ -31,17 +31,18 @@ def spread(
         The ratio's bits, the last ones replaced by the column's number: they order as the ratios do.
     """
     scorers, b, m = values.shape
-    low = np.uint32(columns_mask(m))
+    high = ~np.uint32(columns_mask(m))
     for user in range(b):
         for s in range(scorers):
             of, ratio, log, key = values[s, user], made[user, 3 * s], made[user, 3 * s + 1], keys[user, s]
-            top = max(tops[s, user], np.float32(1e-12))
+            scale = np.float32(1) / max(tops[s, user], np.float32(1e-12))
             for i in range(m):
-                ratio[i] = of[i] / top
-            bits = ratio.view(np.uint32)
+                ratio[i] = of[i] * scale
             for i in range(m):
                 log[i] = ratio[i] * np.float32(1000) + np.float32(1)
-                key[i] = (bits[i] & ~low) | np.uint32(i)
+            bits = ratio.view(np.uint32)
+            for i in range(m):
+                key[i] = (bits[i] & high) | np.uint32(i)
         for k in range(popularity.shape[1]):
             popular = made[user, at + k]
             for i in range(m):

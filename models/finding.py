@@ -173,9 +173,9 @@ def _sum_up(clicks: Clicks, user: int, tables: Tables, scratch: Scratch) -> tupl
     rows = clicks.rows[user, :said]
     like = _add(tables.like, rows, clicks.like[user], sums[LIKE], slot, touched, 0)
     linear = _add(tables.linear, rows, clicks.linear[user], sums[LINEAR], slot, touched, like)
-    count = _add(tables.co, rows, clicks.co[user], sums[CO], slot, touched, linear)
-    newest = rows[: clicks.recent.shape[1]]
-    return like, linear, _add(tables.co, newest, clicks.recent[user], sums[RECENT], slot, touched, count)
+    newest = min(said, clicks.recent.shape[1])
+    count = _add_twice(tables.co, rows[:newest], clicks.co[user], clicks.recent[user], sums, slot, touched, linear)
+    return like, linear, _add(tables.co, rows[newest:], clicks.co[user, newest:], sums[CO], slot, touched, count)
 
 
 @compiled
@@ -201,6 +201,27 @@ def _add(
             slot[item] = at
             touched[at] = item
             sums[at] += weight * weights[e]
+    return count
+
+
+@compiled
+def _add_twice(
+    co: Table, rows: NDArray[np.int64], clicked: NDArray[np.float32], recent: NDArray[np.float32],
+    sums: NDArray[np.float32], slot: NDArray[np.int32], touched: NDArray[np.int32], count: int,
+) -> int:  # fmt: skip
+    """The same for co and for recent at once."""
+    by_all, by_newest = sums[CO], sums[RECENT]
+    for m in range(len(rows)):
+        ids, weights, weight, lately = co.ids[rows[m]], co.weights[rows[m]], clicked[m], recent[m]
+        for e in range(co.sizes[rows[m]]):
+            item = ids[e]
+            at = slot[item]
+            count += at == 0
+            at = at if at else count  # noqa: FURB110 (`or` is compiled to a branch)
+            slot[item] = at
+            touched[at] = item
+            by_all[at] += weight * weights[e]
+            by_newest[at] += lately * weights[e]
     return count
 
 

@@ -120,21 +120,22 @@ def draw_near(
     gains : float32 [b, t, K]
     """
     d = len(mean)
-    clicks, target = np.empty((rows.shape[1], d), np.float32), np.empty(d, np.float32)
+    beyond = np.empty(d, np.float32)  # q − (u·q) u
     for user in range(len(rows)):
-        if not wanted[user].any():
-            continue
-        for m in range(rows.shape[1]):
-            for i in range(d):
-                clicks[m, i] = (vectors[rows[user, m], i] - mean[i]) * scale[rows[user, m]]
+        own = users[user]
         for t in range(targets.shape[1]):
-            if wanted[user, t]:
-                near = np.float32(0)
+            if not wanted[user, t]:
+                continue
+            target = targets[user, t]
+            near, of_mean = np.float32(0), np.float32(0)
+            for i in range(d):
+                beyond[i] = (vectors[target, i] - mean[i]) * scale[target]
+                near += beyond[i] * own[i]
+            for i in range(d):
+                beyond[i] -= near * own[i]
+                of_mean += beyond[i] * mean[i]
+            for m in range(rows.shape[1]):
+                row, drawn = rows[user, m], np.float32(0)
                 for i in range(d):
-                    target[i] = (vectors[targets[user, t], i] - mean[i]) * scale[targets[user, t]]
-                    near += target[i] * users[user, i]
-                for m in range(rows.shape[1]):
-                    drawn = np.float32(0)
-                    for i in range(d):
-                        drawn += clicks[m, i] * (target[i] - near * users[user, i])
-                    gains[user, t, m] = drawn * decay[user, m]
+                    drawn += vectors[row, i] * beyond[i]
+                gains[user, t, m] = (drawn - of_mean) * scale[row] * decay[user, m]

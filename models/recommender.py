@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from models.arms import Arms
 from models.candidates import Candidates, CandidateSources
+from models.choosing import best, parts_of
 from models.diversity import cosines, diversify
 from models.experts import Rankings
 from models.fatigue import Fatigue
-from models.features import SCORERS, TO_PARTS, features_of
+from models.features import PARTS, SCORERS, TO_PARTS, features_of
 from models.filters import Filters
 from models.finding import Quota
 from models.histories import Histories
@@ -274,10 +275,13 @@ class Recommender:
                     promotion.cap(rows, free, pinned)
             n = min(n, rows.shape[1])
             pool = min(max(self.config.diversity_pool, n), rows.shape[1])
-            best = _best(free, pool)
-            near = cosines(self.items, np.take_along_axis(rows, best, axis=1)) if strength else None
-            order = diversify(np.take_along_axis(free, best, axis=1), near, n, strength)
-            chosen = np.take_along_axis(best, order, axis=1)
+            pooled = best(free, pool)
+            near = None
+            if strength:
+                mine = np.take_along_axis(rows, pooled, axis=1)
+                near = cosines(self.items.vectors, self.items.mean, self.items.centred_scale, mine)
+            order = diversify(np.take_along_axis(free, pooled, axis=1), near, n, strength)
+            chosen = np.take_along_axis(pooled, order, axis=1)
             if scored.candidates.cotext is not None:
                 places, within = self.config.new_items, self.config.new_within
                 chosen, came = self.sources.new.placed(chosen, rows, scored.candidates.cotext, free, places, within)
@@ -290,9 +294,7 @@ class Recommender:
                 listed = np.where(chosen < 0, np.float32(-np.inf), np.take_along_axis(scores, chosen, axis=1))
         with self._timed("reasons"):
             picked = np.take_along_axis(rows, chosen, axis=1)
-            mine = np.take_along_axis(scored.features, chosen[:, None, :], axis=2)
-            mine *= weights[:, :, None]
-            parts = np.matmul(mine.transpose(0, 2, 1), TO_PARTS)
+            parts = parts_of(scored.features, weights, chosen, TO_PARTS.argmax(axis=1), len(PARTS))
             if promotion.boosted:
                 promotion.count_boosts(picked[np.isfinite(listed)])
                 parts = np.concatenate([parts, np.take_along_axis(added, chosen, axis=1)[:, :, None]], axis=2)
@@ -402,15 +404,6 @@ class Recommender:
             yield
         finally:
             self.timings[stage] += self._clock() - start
-
-
-def _best(scores: NDArray[np.float32], n: int) -> NDArray[np.int64]:
-    """Places of the ``n`` largest of each row of [b, m], falling: int64 [b, n]."""
-    m = scores.shape[1]
-    largest = np.argpartition(scores, m - n, axis=1)[:, m - n :]
-    order = np.argsort(-np.take_along_axis(scores, largest, axis=1), axis=1)
-    best: NDArray[np.int64] = np.take_along_axis(largest, order, axis=1)
-    return best
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

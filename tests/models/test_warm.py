@@ -11,10 +11,10 @@ from typing import Literal
 
 from small_shop import DIMENSION, NOW, Shop
 
-from models import feature_loops, finding, hash_rows, reason_loops, sequence_loops
+from models import choosing, diversity, feature_loops, finding, hash_rows, reason_loops, sequence_loops
 from models.index import ItemIndex
 from models.layer_view import LayerView
-from models.policy import Policy
+from models.policy_file import parse
 from models.profile import Profile
 from models.recommender import Recommender
 from models.sequence import SequenceConfig, SequenceNet, SequenceScorer
@@ -22,10 +22,27 @@ from models.warm import warm
 
 ROOT = Path(__file__).parents[2]
 CALLED_BY_PYTHON = (
-    finding.find, feature_loops.spread, feature_loops.rank, feature_loops.weighed, hash_rows._enter, hash_rows._look_up,
-    reason_loops.between, reason_loops.draw_near, reason_loops.shared, reason_loops.strongest, sequence_loops.placed,
-    sequence_loops.drawn, sequence_loops.normed, sequence_loops.gelu, sequence_loops.logits_of,
+    choosing.best, choosing.parts_of, diversity.cosines, feature_loops.rank, feature_loops.spread,
+    feature_loops.weighed, finding.find, hash_rows._enter, hash_rows._look_up, reason_loops.between,
+    reason_loops.draw_near, reason_loops.shared, reason_loops.strongest, sequence_loops.drawn, sequence_loops.gelu,
+    sequence_loops.logits_of, sequence_loops.normed, sequence_loops.placed,
 )  # fmt: skip
+POLICY = """
+[repeat_after]
+purchase = 1
+[category_caps]
+tea = 2
+[users.u1]
+blocked_categories = ["rope"]
+[[boosts]]
+name = "a"
+add = 2
+category = "rope"
+[[pins]]
+name = "p"
+item = "paint-1"
+place = 1
+"""
 PRECISIONS: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
 
 
@@ -48,8 +65,9 @@ def make_lists_of_all_kinds() -> None:
         for users in (profiles, profiles[:1], profiles[5:6]):
             recommender.recommend(users, NOW)
             recommender.score(users, NOW)
-        recommender.apply(Policy(repeat_after={"purchase": 1.0}))
+        recommender.apply(parse(POLICY))
         recommender.recommend(profiles, NOW)
+        recommender.recommend(profiles[:1], NOW)
 
 
 def test_one_compilation_serves_all() -> None:
