@@ -12,6 +12,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from models.compiled import reordering
 from models.items import ItemStore
 from models.kernels import Precision
 from models.product import HalfProduct
@@ -111,12 +112,7 @@ class ItemIndex:
     def cosines(self, vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Cosine of each (centred) vector [b, d] with some items of its own [b, m]; 0 for one without a vector."""
         items = self.items
-        products = np.empty(rows.shape, np.float32)
-        near = np.empty((rows.shape[1], items.dimension), np.float32)
-        for vector, wanted, product in zip(vectors, rows, products, strict=True):
-            # one user at a time through one small buffer: half the time of gathering all vectors first
-            np.take(items.vectors, wanted, axis=0, out=near, mode="clip")
-            np.dot(near, vector, out=product)
+        products = _products(items.vectors, vectors, rows)
         cosines: NDArray[np.float32] = (products - (vectors @ items.mean)[:, None]) * items.centred_scale[rows]
         return cosines
 
@@ -221,3 +217,26 @@ class ItemIndex:
         labels = range(len(self._rows) - 1, len(self._rows) - 1 + len(fresh))
         self._held.update(zip(fresh.tolist(), labels, strict=True))
         self._rows = np.concatenate([self._rows[:-1], fresh, [-1]])
+
+
+@reordering
+def _products(vectors: NDArray[np.float32], users: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Users [b, d] times their own rows [b, m] of the vectors, float32 [b, m].
+
+    Four rows at a time: of a large catalogue each is fetched from memory, and four at once take little longer than one.
+    """
+    b, m = rows.shape
+    made = np.empty((b, m), np.float32)
+    for user in range(b):
+        own = users[user]
+        for i in range(0, m, 4):
+            j, k, n = min(i + 1, m - 1), min(i + 2, m - 1), min(i + 3, m - 1)
+            first, second, third, fourth = rows[user, i], rows[user, j], rows[user, k], rows[user, n]
+            at_i = at_j = at_k = at_n = np.float32(0)
+            for x in range(len(own)):
+                at_i += vectors[first, x] * own[x]
+                at_j += vectors[second, x] * own[x]
+                at_k += vectors[third, x] * own[x]
+                at_n += vectors[fourth, x] * own[x]
+            made[user, i], made[user, j], made[user, k], made[user, n] = at_i, at_j, at_k, at_n
+    return made

@@ -32,9 +32,10 @@ def warm() -> None:
     neighbours.grow()
     neighbours.counts[:_ITEMS] = neighbours.effective[:_ITEMS] = 1
     config = RankingConfig(weights={"text.ratio": (1.0,) * 6})  # what follows from text is told by a loop of its own
-    recommender = Recommender(items, neighbours, ItemIndex(items), LayerView(items), config, sequence)
-    user = Profile(
-        "", clicks=1, rows=[0], times=[0], events=[""], event_hashes=[0], seen={int(items.hashes[0]): (0, "")}
-    )
-    user.vector = recommender.user_vectors([user])[0]
-    recommender.recommend([user], 0)
+    seen = {int(items.hashes[0]): (0, "")}
+    for exact_below in (_ITEMS, 0):
+        index = ItemIndex(items, exact_below=exact_below)
+        recommender = Recommender(items, neighbours, index, LayerView(items), config, sequence)
+        user = Profile("", clicks=1, rows=[0], times=[0], events=[""], event_hashes=[0], seen=seen)
+        user.vector = recommender.user_vectors([user])[0]
+        recommender.recommend([user], 0)
