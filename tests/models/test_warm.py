@@ -11,7 +11,7 @@ from typing import Literal
 
 from small_shop import DIMENSION, NOW, Shop
 
-from models import choosing, diversity, feature_loops, finding, hash_rows, index, reason_loops, sequence_loops
+from models import choosing, diversity, feature_loops, filters, finding, hash_rows, index, reason_loops, sequence_loops
 from models.index import ItemIndex
 from models.layer_view import LayerView
 from models.policy_file import parse
@@ -23,7 +23,7 @@ from models.warm import warm
 ROOT = Path(__file__).parents[2]
 CALLED_BY_PYTHON = (
     choosing.best, choosing.parts_of, index._products, diversity.cosines, feature_loops.rank, feature_loops.spread,
-    feature_loops.weighed, finding.find, hash_rows._enter, hash_rows._look_up, reason_loops.between,
+    feature_loops.weighed, filters._offered, finding.find, hash_rows._enter, hash_rows._look_up, reason_loops.between,
     reason_loops.draw_near, reason_loops.shared, reason_loops.strongest, sequence_loops.drawn, sequence_loops.gelu,
     sequence_loops.logits_of, sequence_loops.normed, sequence_loops.placed,
 )  # fmt: skip
