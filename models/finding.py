@@ -361,13 +361,15 @@ def _take_new(
 
 
 @compiled
-def _fill(spare: NDArray[np.int64], fewest: int, rows: NDArray[np.int64], k: int, state: NDArray[np.uint8]) -> int:
+def _fill(
+    spare: NDArray[np.int64], n: int, fewest: int, rows: NDArray[np.int64], k: int, state: NDArray[np.uint8]
+) -> int:  # fmt: skip
     """A list is never short while anything may be offered: what is popular, then what is newest."""
     for item in spare:
         if k >= fewest:
             break
         k = _take(item, rows, k, state)
-    for item in range(len(state) - 1, -1, -1):
+    for item in range(n - 1, -1, -1):
         if k >= fewest:
             break
         k = _take(item, rows, k, state)
@@ -438,7 +440,7 @@ def find(
         for item in sources.everybody:
             k = _take(item, rows, k, state)
         k = _take_new(user, effective, sources, quota.new // 2, scratch, rows, k)
-        k = _fill(sources.spare, fewest, rows, k, state)
+        k = _fill(sources.spare, len(offered), fewest, rows, k, state)
         found.counts[user] = k
         _say(user, k, effective, borrowed, scratch, found)
         if sources.cosines.shape[1]:

@@ -34,6 +34,7 @@ class Case:
     fewest: int = 10
     share_offered: float = 0.9
     new: int = 40
+    spare: int = 50  # items that the working memory has room for besides
     scratch: Scratch = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,7 +71,7 @@ class Case:
         self.borrowed = Borrowed(
             place, draw.integers(n, size=(len(new), 4)).astype(np.int32), draw.random((len(new), 4), np.float32)
         )
-        self.scratch = Scratch.empty(n, 1 + self.window * (60 + 30 + 10))
+        self.scratch = Scratch.empty(n + self.spare, 1 + self.window * (60 + 30 + 10))
 
     def find(self) -> Found:
         found = Found.empty(self.users, 1_000)
@@ -195,6 +196,13 @@ def test_a_short_list_is_filled_with_what_is_popular_then_with_the_newest_while_
         spare = [row for row in case.sources.spare.tolist() if free[row] and row not in wanted]
         newest = [row for row in range(299, -1, -1) if free[row] and row not in wanted and row not in spare]
         assert rows[len(wanted) :] == [*spare, *newest][: 290 - len(wanted)]
+
+
+def test_where_nothing_is_on_offer_nothing_is_found() -> None:
+    case = Case(1, share_offered=0, fewest=10)
+    found = case.find()
+    assert not found.counts.any()
+    assert not found.rows.any()
 
 
 def test_nothing_is_left_in_the_working_memory() -> None:
