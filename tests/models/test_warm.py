@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from small_shop import DIMENSION, NOW, Shop
+from small_shop import DIMENSION, NOW, Shop, record
 
 from models import choosing, diversity, feature_loops, filters, finding, hash_rows, index, reason_loops, sequence_loops
 from models.index import ItemIndex
@@ -68,15 +68,36 @@ def make_lists_of_all_kinds() -> None:
         recommender.apply(parse(POLICY))
         recommender.recommend(profiles, NOW)
         recommender.recommend(profiles[:1], NOW)
+    for late in range(3):  # working memory grows by more than is needed
+        shop.items.put(f"late-{late}", record(0, 9_000 + late))
+        shop.recommender.recommend(profiles, NOW)
+    for item in list(shop.items.ids):
+        shop.items.withdraw(item)
+    shop.recommender.follow()
+    assert not any(made.rows for made in shop.recommender.recommend(profiles, NOW))
+
+
+def in_a_process_of_its_own(**environment: str) -> list[str]:
+    """What it prints: other tests call the loops, too."""
+    path = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    run = subprocess.run(
+        [sys.executable, __file__],
+        capture_output=True,
+        text=True,
+        timeout=170,
+        env=os.environ | path | environment,
+    )
+    assert run.returncode == 0, run.stderr[-2_000:]
+    return run.stdout.splitlines()
 
 
 def test_one_compilation_serves_all() -> None:
-    """In a process of its own: other tests call the loops, too."""
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    run = subprocess.run(
-        [sys.executable, __file__], capture_output=True, text=True, timeout=170, check=True, env=environment
-    )
-    assert run.stdout.splitlines() == [str([1] * len(CALLED_BY_PYTHON))] * 2
+    assert in_a_process_of_its_own() == [str([1] * len(CALLED_BY_PYTHON))] * 2
+
+
+def test_no_loop_leaves_its_arrays(tmp_path: Path) -> None:
+    """With every index checked; as they run nothing checks them, and a wrong one would be the end of the process."""
+    in_a_process_of_its_own(NUMBA_BOUNDSCHECK="1", NUMBA_CACHE_DIR=str(tmp_path))
 
 
 if __name__ == "__main__":
