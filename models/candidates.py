@@ -150,7 +150,8 @@ class CandidateSources:
         if not self.index.exact:
             text = np.where(valid, np.maximum(self.index.cosines(vectors, rows), 0), np.float32(0))
         co, recent, linear, like = (said[:, :m] for said in (found.co, found.recent, found.linear, found.like))
-        return Candidates(rows, valid, co, recent, linear, text, like, found.cotext[:, :m] if quota.new else None)
+        cotext = np.ascontiguousarray(found.cotext[:, :m]) if quota.new else None
+        return Candidates(rows, valid, co, recent, linear, text, like, cotext)
 
     def _sources(self, vectors: NDArray[np.float32], membership: Membership | None) -> Sources:
         """Where candidates come from beside the clicks."""

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.compiled import compiled
 from models.likeness import Likeness
 from models.neighbours import Neighbours
 
@@ -73,23 +74,6 @@ class NewItems:
         self.place = np.full(n, -1, np.int32)
         self.place[rows] = np.arange(len(rows))
 
-    def scores(self, sums: NDArray[np.float32], n: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """cotext of candidates, float32 [b, m]; 0 for those that are not new.
-
-        Parameters
-        ----------
-        sums : float32 [b · n]
-            co without the items' own √(n_q + 1): see :meth:`~models.neighbours.Neighbours.scores`.
-        rows : int64 [b, m]
-        """
-        made = np.zeros(rows.shape, np.float32)
-        users, places = np.nonzero(self.place[rows] >= 0)
-        new = self.place[rows[users, places]]
-        near = self.near[new].astype(np.int64)
-        co = sums[near + (users * n)[:, None]] * self._neighbours.damping(near)
-        made[users, places] = (co * self.weights[new]).sum(axis=1)
-        return made
-
     def placed(
         self,
         chosen: NDArray[np.int64],
@@ -117,18 +101,30 @@ class NewItems:
         """
         if self.common:
             return chosen, 0
-        users = np.arange(len(chosen))
-        new = self.place[rows] >= 0
-        borrowed = cotext / np.maximum(cotext.max(axis=1, keepdims=True), 1e-12)
-        value = np.where(new, scores + borrowed, np.float32(-np.inf))
-        value[users[:, None], chosen] = -np.inf
-        missing = places - new[users[:, None], chosen].sum(axis=1)
-        chosen, came = chosen.copy(), 0
-        for last in range(1, min(places, chosen.shape[1]) + 1):
-            best = value.argmax(axis=1)
-            near = scores[users, best] >= scores[users, chosen[:, -last]] - within
-            comes = (missing >= last) & near & np.isfinite(value[users, best]) & ~new[users, chosen[:, -last]]
-            chosen[comes, -last] = best[comes]
-            came += int(comes.sum())
-            value[users, best] = -np.inf
-        return chosen, came
+        return _placed(chosen, self.place, rows, cotext, scores, places, within)
+
+
+@compiled
+def _placed(
+    chosen: NDArray[np.int64], place: NDArray[np.int32], rows: NDArray[np.int64], cotext: NDArray[np.float32],
+    scores: NDArray[np.float32], places: int, within: float,
+) -> tuple[NDArray[np.int64], int]:  # fmt: skip
+    """:meth:`NewItems.placed`."""
+    made, came, m = chosen.copy(), 0, rows.shape[1]
+    value = np.empty(m, np.float32)
+    for user in range(len(made)):
+        top, missing = max(cotext[user].max(), np.float32(1e-12)), places
+        for i in range(m):
+            new = place[rows[user, i]] >= 0
+            value[i] = scores[user, i] + cotext[user, i] / top if new else np.float32(-np.inf)
+        for i in made[user]:
+            value[i] = -np.inf
+            missing -= place[rows[user, i]] >= 0
+        for last in range(1, min(places, made.shape[1]) + 1):
+            best, out = value.argmax(), made[user, made.shape[1] - last]
+            near = scores[user, best] >= scores[user, out] - within
+            if missing >= last and near and np.isfinite(value[best]) and place[rows[user, out]] < 0:
+                made[user, made.shape[1] - last] = best
+                came += 1
+            value[best] = -np.inf
+    return made, came

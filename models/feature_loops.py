@@ -63,7 +63,7 @@ def columns_mask(m: int) -> int:
 
 @compiled
 def rank(keys: NDArray[np.uint32], forms: NDArray[np.float32], made: NDArray[np.float32]) -> None:
-    """Fill in the ranks.
+    """Fill in the ranks, and take a third of the logs.
 
     Parameters
     ----------
@@ -77,7 +77,9 @@ def rank(keys: NDArray[np.uint32], forms: NDArray[np.float32], made: NDArray[np.
     low = np.uint32(columns_mask(m))
     for user in range(b):
         for s in range(scorers):
-            key, ratio, ranked = keys[user, s], made[user, 3 * s], made[user, 3 * s + 2]
+            key, ratio, log, ranked = keys[user, s], made[user, 3 * s], made[user, 3 * s + 1], made[user, 3 * s + 2]
+            for i in range(m):
+                log[i] *= np.float32(1 / 3)
             ranked[:] = 0
             for i in range(m):
                 column = key[m - 1 - i] & low

@@ -117,8 +117,7 @@ def features_of(
     spread(values, values.max(axis=2), popularity, places, counts, _POPULARITY, made, keys)
     for s in range(scorers):
         log = made[:, 3 * s + 1]
-        np.log(log, out=log)  # vectorised, which log1p is not
-        log *= 1 / 3
+        np.log(log, out=log)  # vectorised, which log1p is not; the third comes with the ranks
     keys.sort(axis=2)
     rank(keys, (1 / (1 + np.arange(m, dtype=np.float32) / 5)).astype(np.float32), made)
     np.log(made[:, -2], out=made[:, -2])

@@ -331,9 +331,14 @@ def _take_near(cosines: NDArray[np.float32], wanted: int, scratch: Scratch, rows
     most = wanted // _STRIDE + 1
     bound = _least(values[:c], most) if c > most and n > wanted else np.float32(1e-6)
     c = 0
-    for item in range(n):
-        items[c] = item
-        c += cosines[item] >= bound
+    for start in range(0, n, _LINE):
+        some = cosines[start : start + _LINE]
+        near = 0
+        for i in range(len(some)):  # of most lines none is: they are passed over in an instruction or two
+            near += some[i] >= bound
+        for i in range(len(some) if near else 0):
+            items[c] = start + i
+            c += some[i] >= bound
     end = k + 2 * wanted
     for i in range(c):
         if k < end:

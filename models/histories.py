@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -62,6 +63,6 @@ class Histories:
         newest = [profile.rows[: -WINDOW - 1 : -1] for profile in profiles]
         filled = np.arange(WINDOW) < np.fromiter(map(len, newest), np.int64, b)[:, None]
         rows = np.zeros((b, WINDOW), np.int64)
-        rows[filled] = np.fromiter((row for clicks in newest for row in clicks), np.int64)
+        rows[filled] = np.fromiter(chain.from_iterable(newest), np.int64)
         clicks = np.fromiter((profile.clicks for profile in profiles), np.int64, b)
         return cls(rows, np.where(filled, _DECAYS, np.float32(0)), np.searchsorted(_EDGES, clicks, side="right"))

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.compiled import compiled
 from models.items import ItemStore
 
 _SLICE: Final = 4_096  # items centred at a time: 6 MB of working memory
@@ -49,5 +50,18 @@ class HalfProduct:
         """Cosine of every item with each centred vector, float32 [b, n]; 0 for an item without a vector."""
         with torch.inference_mode():
             users = torch.from_numpy(np.ascontiguousarray(vectors)).bfloat16()
-            cosines: NDArray[np.float32] = (users @ self._vectors[: len(self.items)].T).float().numpy()
-        return cosines
+            products = self._vectors[: len(self.items)] @ users.T  # the few are laid out anew for it, not the many
+            return _widened(products.view(torch.int16).numpy())
+
+
+@compiled
+def _widened(bits: NDArray[np.int16]) -> NDArray[np.float32]:
+    """bf16 [n, b] as float32 [b, n]: the upper half of its bits."""
+    n, b = bits.shape
+    made = np.empty((b, n), np.float32)
+    out = made.view(np.int32)
+    for start in range(0, n, 64):
+        for user in range(b):
+            for item in range(start, min(start + 64, n)):
+                out[user, item] = np.int32(bits[item, user]) << 16
+    return made

@@ -29,11 +29,11 @@ def between(
             maybe[target & 1023] = True
         for m in range(rows.shape[1]):
             row, weight = rows[user, m], weights[user, m]
+            ids = table.ids[row]
             for e in range(table.sizes[row] if weight != 0 else 0):
-                item = table.ids[row, e]
-                if maybe[item & 1023]:
+                if maybe[ids[e] & 1023]:
                     for target in range(t):
-                        if targets[user, target] == item:
+                        if targets[user, target] == ids[e]:
                             made[user, target, m] += weight * table.weights[row, e]
         for target in targets[user]:
             maybe[target & 1023] = False

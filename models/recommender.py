@@ -315,8 +315,9 @@ class Recommender:
     ) -> list[RankedList]:
         sizes = np.isfinite(listed).sum(axis=1).tolist()
         own = [-1] * len(profiles) if membership is None else membership.layers[:, 0].tolist()
-        rounded = parts.astype(np.float64).round(4)
-        sums, rounded = rounded.sum(axis=2).round(4).tolist(), rounded.tolist()
+        # to four places: as whole numbers of ten-thousandths they add up exactly
+        whole = np.rint(parts.astype(np.float64) * 1e4)
+        sums, rounded = (whole @ np.ones(whole.shape[2]) / 1e4).tolist(), (whole / 1e4).tolist()
         named = causes.tolist()
         lists = []
         for user, (profile, size, layer) in enumerate(zip(profiles, sizes, own, strict=True)):

@@ -30,11 +30,12 @@ def warm() -> None:
     sequence, neighbours = SequenceScorer(items, size), Neighbours(items)
     sequence.put(SequenceNet(_DIMENSION, size), 1)
     neighbours.grow()
-    neighbours.counts[:_ITEMS] = neighbours.effective[:_ITEMS] = 1
+    neighbours.counts[:_ITEMS] = neighbours.effective[:_ITEMS] = 20
+    neighbours.counts[_ITEMS - 1] = 0  # one is new
     config = RankingConfig(weights={"text.ratio": (1.0,) * 6})  # what follows from text is told by a loop of its own
     seen = {int(items.hashes[0]): (0, "")}
     for exact_below in (_ITEMS, 0):
-        index = ItemIndex(items, exact_below=exact_below)
+        index = ItemIndex(items, exact_below=exact_below, precision="bf16")
         recommender = Recommender(items, neighbours, index, LayerView(items), config, sequence)
         user = Profile("", clicks=1, rows=[0], times=[0], events=[""], event_hashes=[0], seen=seen)
         user.vector = recommender.user_vectors([user])[0]

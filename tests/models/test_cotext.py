@@ -7,6 +7,7 @@ import pytest
 
 from models import cotext
 from models.cotext import FEW
+from models.histories import Histories
 from models.likeness import NEAR
 from models.ranker import RankingConfig
 from models.recommender import RankedList
@@ -92,20 +93,16 @@ def test_the_nearest_are_others_and_their_weights_sum_up_to_one() -> None:
 
 def test_cotext_is_the_weighted_mean_of_the_nearest_items_co() -> None:
     shop = shop_with(1)
-    new, n = shop.recommender.sources.new, len(shop.items)
-    draw = np.random.default_rng(0)
-    sums = draw.random(2 * n, dtype=np.float32)
-    row = shop.items.row("tea-new")
-    made = new.scores(sums, n, np.array([[row, 0], [0, row]]))
-    at = int(new.place[row])
-    damping = shop.neighbours.damping()
-    for user, column in ((0, 0), (1, 1)):
-        own = sums[user * n : (user + 1) * n]
-        expected = sum(
-            float(w) * own[j] * damping[j] for j, w in zip(new.near[at].tolist(), new.weights[at], strict=True)
-        )
-        assert made[user, column] == pytest.approx(expected, rel=1e-4)
-    assert made[0, 1] == made[1, 0] == 0  # not new
+    new, row = shop.recommender.sources.new, shop.items.row("tea-new")
+    profile = shop.click("somebody", "tea-1", "tea-2")  # what he has met says most about what reads like it
+    found = shop.recommender.score([profile], NOW).candidates
+    assert found.cotext is not None
+    histories, at = Histories.of([profile]), int(new.place[row])
+    co = (shop.neighbours.scores(histories.rows, histories.decay) * shop.neighbours.damping())[0]
+    expected = float(new.weights[at] @ co[new.near[at]])
+    assert expected > 0
+    assert found.cotext[found.rows == row] == pytest.approx(expected, rel=1e-4)
+    assert not found.cotext[new.place[found.rows] < 0].any(), "not new"
 
 
 def test_of_many_new_items_those_that_came_last_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

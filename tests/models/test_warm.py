@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
-from itertools import product
 from pathlib import Path
 from typing import Literal
 
 from small_shop import DIMENSION, NOW, Shop, record
 
-from models import choosing, diversity, feature_loops, filters, finding, hash_rows, index, reason_loops, sequence_loops
+from models import (
+    choosing,
+    cotext,
+    diversity,
+    feature_loops,
+    filters,
+    finding,
+    hash_rows,
+    index,
+    product,
+    reason_loops,
+    sequence_loops,
+)
 from models.index import ItemIndex
 from models.layer_view import LayerView
 from models.policy_file import parse
@@ -22,10 +34,10 @@ from models.warm import warm
 
 ROOT = Path(__file__).parents[2]
 CALLED_BY_PYTHON = (
-    choosing.best, choosing.parts_of, index._products, diversity.cosines, feature_loops.rank, feature_loops.spread,
-    feature_loops.weighed, filters._offered, finding.find, hash_rows._enter, hash_rows._look_up, reason_loops.between,
-    reason_loops.draw_near, reason_loops.shared, reason_loops.strongest, sequence_loops.drawn, sequence_loops.gelu,
-    sequence_loops.logits_of, sequence_loops.normed, sequence_loops.placed,
+    choosing.best, choosing.parts_of, cotext._placed, diversity.cosines, feature_loops.rank, feature_loops.spread,
+    feature_loops.weighed, filters._offered, finding.find, hash_rows._enter, hash_rows._look_up, index._products,
+    product._widened, reason_loops.between, reason_loops.draw_near, reason_loops.shared, reason_loops.strongest,
+    sequence_loops.drawn, sequence_loops.gelu, sequence_loops.logits_of, sequence_loops.normed, sequence_loops.placed,
 )  # fmt: skip
 POLICY = """
 [repeat_after]
@@ -59,7 +71,7 @@ def make_lists_of_all_kinds() -> None:
     net.put(SequenceNet(DIMENSION, size), 1)
     profiles = [*list(shop.profiles.values())[:5], Profile("nobody"), shop.click("one", "tea-1")]
     views = None, LayerView(shop.items), shop.view
-    for exact_below, precision, view, sequence in product((1_000, 10), PRECISIONS, views, (None, net)):
+    for exact_below, precision, view, sequence in itertools.product((1_000, 10), PRECISIONS, views, (None, net)):
         index = ItemIndex(shop.items, exact_below=exact_below, precision=precision)
         recommender = Recommender(shop.items, shop.neighbours, index, view, sequence=sequence)
         for users in (profiles, profiles[:1], profiles[5:6]):
