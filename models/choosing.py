@@ -1,4 +1,4 @@
-"""Compiled loops of :class:`~models.recommender.Recommender`: the best candidates, and what each part adds to them."""
+"""Compiled loops of :class:`~models.recommender.Recommender`."""
 
 from __future__ import annotations
 
@@ -51,4 +51,24 @@ def parts_of(
             if weight != 0:
                 for i in range(n):
                     made[user, i, part[feature]] += weight * values[chosen[user, i]]
+    return made
+
+
+@compiled
+def summed(vectors: NDArray[np.float32], rows: NDArray[np.int64], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Σ_m weights · vectors of users' own rows, float32 [b, d].
+
+    Parameters
+    ----------
+    vectors : float32 [items, d]
+    rows, weights : int64, float32 [b, K]
+    """
+    made = np.zeros((len(rows), vectors.shape[1]), np.float32)
+    for user in range(len(rows)):
+        own = made[user]
+        for m in range(rows.shape[1]):
+            weight, vector = weights[user, m], vectors[rows[user, m]]
+            if weight != 0:
+                for i in range(len(own)):
+                    own[i] += weight * vector[i]
     return made

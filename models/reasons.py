@@ -109,7 +109,7 @@ def summands(
 
 
 class Clicks(dict[int, tuple[str, str]]):
-    """Row → id and title of a click, looked up once for all that follows from it.
+    """Row → id and title of a click, looked up once for all that follows from it, while the catalogue stays as it is.
 
     The title is empty while the item is not encoded: it would be its id, which says nothing to anybody.
     """
@@ -165,9 +165,12 @@ def sentence(
         featured = featured or parts[-1] > total
     if featured:
         return "Featured"
-    raised = sum(part for part in parts[: len(PARTS)] if part > 0)  # a learned weight may be below 0
+    raised = 0.0
+    for part in parts[: len(PARTS)]:
+        if part > 0:  # a learned weight may be below 0
+            raised += part
     by_layer = layer and parts[_LAYER] >= MATTERS * raised > 0
-    together = max(parts[_CO], 0) + max(parts[_LINEAR], 0)
+    together = max(parts[_CO], 0.0) + max(parts[_LINEAR], 0.0)
     popular = parts[_POPULARITY] + (0 if layer else parts[_LAYER])  # who is in no layer is with everybody
     if named:
         verb = VERBS.get(event, "chose")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.arms import Arms
 from models.candidates import Candidates, CandidateSources
-from models.choosing import best, parts_of
+from models.choosing import best, parts_of, summed
 from models.diversity import cosines, diversify
 from models.experts import Rankings
 from models.fatigue import Fatigue
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from models.layer_view import LayerView
     from models.sequence import SequenceScorer
 
+_CLICKS: Final = 10_000  # whose titles are kept from one list to the next
 _UNKNOWN: Final = np.zeros((1, 2 * len(HALF_LIVES)), np.float32)
 _CHUNK: Final = 64  # users at a time: more would push their features out of the processor's cache
 
@@ -133,6 +134,7 @@ class Recommender:
             items, config.repeat_after_s, config.blocked_categories, config.blocked_labels, self.counts
         )
         self.promotion = Promotion(items, self.counts)
+        self._clicks = Clicks(items)
         self.shown = Shown()
         self.fatigue = Fatigue(self.shown, self.filters, self.counts)
         self._diversity = config.diversity
@@ -161,6 +163,7 @@ class Recommender:
         self._follow(again=True)
 
     def _follow(self, again: bool) -> None:
+        self._clicks.clear()
         self.items.recentre()
         self.filters.follow(again)
         self.promotion.follow(range(len(self.items)) if again else self.items.changed)
@@ -195,7 +198,7 @@ class Recommender:
         with self._timed("user vectors"):
             items, histories = self.items, Histories.of(profiles)
             weight = histories.decay * items.centred_scale[histories.rows]
-            sums = np.matmul(weight[:, None, :], items.vectors[histories.rows])[:, 0]
+            sums = summed(items.vectors, histories.rows, weight)
             sums -= weight.sum(axis=1, keepdims=True) * items.mean
             mean = _unit(sums)
             a = self.config.mix if mix is None else mix
@@ -239,7 +242,8 @@ class Recommender:
         """A list as it is published: titles, and each item's reason."""
         ids, titles = self.items.ids, self.items.titles
         events = dict(zip(profile.rows, profile.events, strict=True))
-        clicks = Clicks(self.items)
+        if len(clicks := self._clicks) > _CLICKS:
+            clicks.clear()
         out = []
         for row, total, values, causes in zip(ranked.rows, ranked.scores, ranked.parts, ranked.because, strict=True):
             clicked, named, first = name(causes, clicks)

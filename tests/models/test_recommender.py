@@ -435,6 +435,20 @@ def test_where_nothing_is_on_offer_and_nothing_popular_lists_are_empty(approxima
     assert recommender.recommend([Profile("nobody")], NOW)[0].rows == []
 
 
+def test_a_reason_names_a_click_as_it_is_called_now() -> None:
+    shop = Shop()
+    shop.populate()
+    profile = shop.click("tea lover", "tea-1", "tea-2")
+
+    def named() -> str:
+        return " ".join(item.reason.text for item in shop.recommender.ranked_items(one(shop, profile), profile))
+
+    assert "Tea number 1" in named()
+    shop.items.put("tea-1", record(0, 1, title="Darjeeling"))
+    shop.recommender.follow()
+    assert "Darjeeling" in named()
+
+
 def test_diversity_spreads_a_list(shop: Shop) -> None:
     def spread(strength: float) -> float:
         config = RankingConfig(diversity=strength, diversity_pool=60)
