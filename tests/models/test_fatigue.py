@@ -109,6 +109,16 @@ def test_a_click_on_what_was_withheld_still_teaches_the_ranker(shop: Shop) -> No
     assert shop.items.find(item) in scored.candidates.rows[scored.candidates.valid]
 
 
+def test_what_one_user_is_tired_of_is_withheld_from_nobody_else(shop: Shop) -> None:
+    item = listed(shop)[0]
+    show(shop, item)
+    listed(shop)  # applies the rule
+    users = [shop.profiles[USER], *(profile for name, profile in shop.profiles.items() if name != USER)]
+    together = shop.recommender.recommend(users, NOW)
+    assert [made.rows for made in together] == [shop.recommender.recommend([user], NOW)[0].rows for user in users]
+    assert item not in shop.ids(together[0].rows)
+
+
 def test_the_one_show_too_many_is_told_once(shop: Shop) -> None:
     names = listed(shop)[:2]
     fatigue, profile = shop.recommender.fatigue, shop.profiles[USER]

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from models.diversity import diversify
+from models.choosing import best
+from models.diversity import cosines, diversify
 from models.features import FEATURES, PARTS, SCORERS, TO_PARTS, features_of, popularity_forms
 from models.histories import BUCKETS, Histories
 from models.popularity import HALF_LIVES
@@ -123,3 +124,19 @@ def test_diversity_picks_nobody_twice_and_leaves_the_unusable_to_the_end() -> No
     near = np.ones((2, 4, 4), np.float32)
     picked = diversify(scores, near, 4, 0.5)
     assert picked[0, :2].tolist() == [0, 1]
+
+
+@given(arrays(np.float32, (3, 12), elements=st.sampled_from([-np.inf, -1.0, 0.0, 1.0, 2.0])))
+def test_the_best_are_the_largest_of_equals_the_first(scores: np.ndarray) -> None:
+    for n in (1, 5, 12):
+        assert best(scores, n).tolist() == np.argsort(-scores, axis=1, kind="stable")[:, :n].tolist()
+
+
+def test_cosines_are_among_each_users_own_items() -> None:
+    draw = np.random.default_rng(0)
+    vectors, mean = draw.normal(size=(9, 5)).astype(np.float32), draw.normal(size=5).astype(np.float32)
+    scale = draw.random(9, np.float32)
+    rows = draw.integers(0, 9, (3, 4))
+    for own, made in zip(rows, cosines(vectors, mean, scale, rows), strict=True):
+        centred = (vectors[own] - mean) * scale[own, None]
+        np.testing.assert_allclose(made, centred @ centred.T, rtol=1e-4, atol=1e-5)

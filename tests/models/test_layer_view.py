@@ -141,6 +141,26 @@ def test_candidates_of_many_users_are_scored_as_each_user_alone(view: LayerView,
     assert len({*membership.weights[0].tolist()}) == 3, "layers weigh unequally"
 
 
+def test_news_of_a_layer_are_in_all_that_is_asked_of_many_users(view: LayerView, store: ItemStore) -> None:
+    vectors = stream(store, 6, seed=5)[0]
+    membership = view.membership(vectors)
+    own = int(membership.layers[0, 0])
+    rows = np.tile(np.arange(len(store)), (6, 1))
+    before, tops = view.candidate_scores(membership, rows), view.tops(membership.layers, 3)[own].copy()
+    assert tops.tolist() == view.top(own, 3).tolist()
+    other = next(row for row in range(len(store)) if row not in tops)
+    counts = np.full((1, 2), 1e6, "<f4")
+    news = LayerInfo(
+        id=view.layer_id(own), label="", size=1.0, epoch=view._epochs[own], items=(store.ids[other],),
+        counts=counts.tobytes(), totals=(1e6, 1e6), half_lives=(300.0, 10_000.0),
+    )  # fmt: skip
+    view.put_layer(news)
+    after = view.candidate_scores(membership, rows)
+    assert after[0, other] > before[0, other]
+    np.testing.assert_allclose(after[0], view.scores(membership, 0, rows[0]), rtol=1e-5)
+    assert view.tops(membership.layers, 3)[own, 0] == other
+
+
 def test_news_of_a_layer_replaces_what_was_known(view: LayerView, store: ItemStore, learner: LayerLearner) -> None:
     before = view.shares(0)
     view.put_layer(root(i5=[3, 3], brand_new=[6, 6]))
