@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.cotext import NewItems
-from models.finding import Borrowed, Clicks, Found, Quota, Scratch, Sources, Tables, find
+from models.finding import find
+from models.finding_arrays import Borrowed, Clicks, Found, Quota, Scratch, Sources, Tables
 from models.histories import RECENT, Histories
 from models.index import ItemIndex
 from models.layer_membership import Membership, nobody

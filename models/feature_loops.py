@@ -11,7 +11,7 @@ from models.compiled import compiled
 @compiled
 def spread(
     values: NDArray[np.float32], tops: NDArray[np.float32], popularity: NDArray[np.float32], places: NDArray[np.int32],
-    counts: NDArray[np.float32], at: int, made: NDArray[np.float32], keys: NDArray[np.uint32],
+    counts: NDArray[np.float32], at: int, low: np.uint32, made: NDArray[np.float32], keys: NDArray[np.uint32],
 ) -> None:  # fmt: skip
     """Fill in the features but for what :func:`numpy.log`, ``exp`` and ``sort`` do to many at a time.
 
@@ -25,13 +25,15 @@ def spread(
     counts : float32 [b, m]
     at
         Where the features of popularity begin.
+    low
+        All bits that the number of a column needs.
     made : float32 [b, features, m]
         ratio; 1 + 1000 · ratio where log stands; popularity; 1 + n, and −n / 5, in the last two.
     keys : uint32 [b, scorers, m]
         The ratio's bits, the last ones replaced by the column's number: they order as the ratios do.
     """
     scorers, b, m = values.shape
-    high = ~np.uint32(columns_mask(m))
+    high = ~low
     for user in range(b):
         for s in range(scorers):
             of, ratio, log, key = values[s, user], made[user, 3 * s], made[user, 3 * s + 1], keys[user, s]
@@ -53,28 +55,22 @@ def spread(
 
 
 @compiled
-def columns_mask(m: int) -> int:
-    """All bits that numbers below m need."""
-    mask = 1
-    while mask < m:
-        mask *= 2
-    return mask - 1
-
-
-@compiled
-def rank(keys: NDArray[np.uint32], forms: NDArray[np.float32], made: NDArray[np.float32]) -> None:
+def rank(
+    keys: NDArray[np.uint32], low: np.uint32, forms: NDArray[np.float32], made: NDArray[np.float32]
+) -> None:  # fmt: skip
     """Fill in the ranks, and take a third of the logs.
 
     Parameters
     ----------
     keys : uint32 [b, scorers, m]
         Sorted.
+    low
+        As :func:`spread` had it.
     forms : float32 [m]
         What the first is given, the second, …
     made : float32 [b, features, m]
     """
     b, scorers, m = keys.shape
-    low = np.uint32(columns_mask(m))
     for user in range(b):
         for s in range(scorers):
             key, ratio, log, ranked = keys[user, s], made[user, 3 * s], made[user, 3 * s + 1], made[user, 3 * s + 2]

@@ -114,12 +114,13 @@ def features_of(
     """
     scorers, b, m = values.shape
     made, keys = np.empty((b, len(FEATURES), m), np.float32), np.empty((b, scorers, m), np.uint32)
-    spread(values, values.max(axis=2), popularity, places, counts, _POPULARITY, made, keys)
+    low = np.uint32((1 << (m - 1).bit_length()) - 1)
+    spread(values, values.max(axis=2), popularity, places, counts, _POPULARITY, low, made, keys)
     for s in range(scorers):
         log = made[:, 3 * s + 1]
         np.log(log, out=log)  # vectorised, which log1p is not; the third comes with the ranks
     keys.sort(axis=2)
-    rank(keys, (1 / (1 + np.arange(m, dtype=np.float32) / 5)).astype(np.float32), made)
+    rank(keys, low, (1 / (1 + np.arange(m, dtype=np.float32) / 5)).astype(np.float32), made)
     np.log(made[:, -2], out=made[:, -2])
     made[:, -2] *= 0.1
     np.exp(made[:, -1], out=made[:, -1])

@@ -172,7 +172,7 @@ def _offered(
     encoded: NDArray[np.bool_], available: NDArray[np.bool_], expires_ms: NDArray[np.int64],
     allowed: NDArray[np.bool_], now_ms: int,
 ) -> NDArray[np.bool_]:  # fmt: skip
-    """:meth:`ItemStore.servable` and allowed, in one pass over what may be a million items."""
+    """Encoded, available, allowed and not expired, in one pass over what may be a million items."""
     offered = np.empty(len(allowed), np.bool_)
     for item in range(len(allowed)):
         offered[item] = encoded[item] & available[item] & allowed[item] & (expires_ms[item] > now_ms)

@@ -2,157 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
 from models.compiled import compiled
+from models.finding_arrays import Borrowed, Clicks, Found, Quota, Scratch, Sources, Tables
 from models.item_rows import Table
-
-
-class Tables(NamedTuple):
-    """What speaks for items, click by click."""
-
-    co: Table
-    linear: Table
-    like: Table
-
-
-class Clicks(NamedTuple):
-    """Users' last clicks, newest first, and how much each counts with each scorer; 0 past a user's last.
-
-    Attributes
-    ----------
-    rows : int64 [b, K]
-    co, recent, linear, like : float32 [b, K]
-    """
-
-    rows: NDArray[np.int64]
-    co: NDArray[np.float32]
-    recent: NDArray[np.float32]
-    linear: NDArray[np.float32]
-    like: NDArray[np.float32]
-
-
-class Sources(NamedTuple):
-    """What candidates come from beside the users' clicks.
-
-    Attributes
-    ----------
-    cosines : float32 [b, n] or [b, 0]
-        Of every item with each user; empty where the nearest are found by an index.
-    near : int64 [b, k]
-        The nearest, in any order, -1 where there are fewer.
-    tops : int64 [layers, k]
-        Top items of layers, the root's last; -1 where there are fewer.
-    layers, weights : int64, float32 [b, 3]
-        In which ones a user is (-1: the root), where ``weights`` are above 0.
-    everybody : int64 [k]
-        Looked at for everybody.
-    spare : int64 [k]
-        What fills up a short list, best first; then the newest do.
-    new : int64 [f]
-        New items.
-    new_near : float32 [b, f]
-        Their cosines.
-    """
-
-    cosines: NDArray[np.float32]
-    near: NDArray[np.int64]
-    tops: NDArray[np.int64]
-    layers: NDArray[np.int64]
-    weights: NDArray[np.float32]
-    everybody: NDArray[np.int64]
-    spare: NDArray[np.int64]
-    new: NDArray[np.int64]
-    new_near: NDArray[np.float32]
-
-
-class Quota(NamedTuple):
-    """How many candidates each source gives, about."""
-
-    text: int
-    like: int
-    co: int
-    linear: int
-    layer: int
-    popular: int
-    new: int
-
-
-class Borrowed(NamedTuple):
-    """What new items are near to: see :class:`~models.cotext.NewItems`."""
-
-    place: NDArray[np.int32]
-    near: NDArray[np.int32]
-    weights: NDArray[np.float32]
-
-
-class Scratch(NamedTuple):
-    """Working memory, kept between calls; all of ``slot`` and ``sums`` is 0 then.
-
-    Attributes
-    ----------
-    slot : int32 [n]
-        An item's place in ``touched`` and ``sums``, from 1; 0: no click says anything of it.
-    state : uint8 [n]
-        Whether an item may not be a candidate, or is one.
-    touched : int32 [slots]
-    sums : float32 [4, slots]
-        co, recent, linear, like.
-    values, items : float32, int32 [slots]
-        Not fewer than new items, and than items where the cosines of all are given.
-    """
-
-    slot: NDArray[np.int32]
-    state: NDArray[np.uint8]
-    touched: NDArray[np.int32]
-    sums: NDArray[np.float32]
-    values: NDArray[np.float32]
-    items: NDArray[np.int32]
-
-    @classmethod
-    def empty(cls, n: int, slots: int) -> Scratch:
-        """For so many items, of which a user's clicks touch fewer than ``slots``."""
-        listed = max(n, slots) + 1
-        return cls(
-            np.zeros(n, np.int32),
-            np.zeros(n, np.uint8),
-            np.zeros(slots, np.int32),
-            np.zeros((4, slots), np.float32),
-            np.zeros(listed, np.float32),
-            np.zeros(listed, np.int32),
-        )
-
-
-class Found(NamedTuple):
-    """Candidates, as many columns as there can be at most; those from ``counts`` on are 0.
-
-    Attributes
-    ----------
-    counts : int64 [b]
-    rows : int64 [b, most]
-    co, recent, linear, like, cotext : float32 [b, most]
-        co and recent damped.
-    text : float32 [b, most]
-        Only where ``cosines`` are given.
-    """
-
-    counts: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    co: NDArray[np.float32]
-    recent: NDArray[np.float32]
-    linear: NDArray[np.float32]
-    text: NDArray[np.float32]
-    like: NDArray[np.float32]
-    cotext: NDArray[np.float32]
-
-    @classmethod
-    def empty(cls, b: int, most: int) -> Found:
-        """For so many users, with room for so many candidates each."""
-        return cls(np.zeros(b, np.int64), np.zeros((b, most), np.int64), *np.zeros((6, b, most), np.float32))
-
 
 CO, RECENT, LINEAR, LIKE = range(4)
 _WITHHELD, _TAKEN = 1, 2  # bits of an item's state
@@ -227,8 +82,12 @@ def _add_twice(
 
 @compiled
 def _take(item: int, rows: NDArray[np.int64], k: int, state: NDArray[np.uint8]) -> int:
-    """Make an item a candidate, unless it is one or may not be; returns how many there are by then."""
-    if state[item] == 0:
+    """Make an item a candidate, unless it is one or may not be; returns how many there are by then.
+
+    Nor where there is no room, which there is for all quotas together: nothing else checks what is written here, and
+    of values that are infinite (a record may hold anything) more are the largest than were wanted.
+    """
+    if state[item] == 0 and k < len(rows):
         state[item] = _TAKEN
         rows[k] = item
         k += 1

@@ -74,34 +74,18 @@ class ItemRows:
         """d of the clicks [b, K] by how they decay [b, K]."""
         return decay
 
-    def add_scores(
-        self, rows: NDArray[np.int64], decay: NDArray[np.float32], sums: NDArray[np.float32], n: int
-    ) -> NDArray[np.int64]:
-        """Add Σ_m d_m · W[j_m, q] for every item q to an array of one's own.
+    def scores(self, rows: NDArray[np.int64], decay: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Σ_m d_m · W[j_m, q] for every item q, float32 [b, len(items)].
 
         Parameters
         ----------
         rows : [b, K]
             Last clicks, newest first; anything where ``decay`` is 0.
         decay : [b, K]
-        sums : float32 [b · n]
-        n
-            Items in the array, not fewer than those that entries refer to.
-
-        Returns
-        -------
-        int64 [b · K · width]
-            Where in ``sums`` something was added (a place may occur more than once): what to set back to zero.
         """
         self.grow()
-        starts = (np.arange(len(rows), dtype=np.int64) * n)[:, None, None]
-        where = (self.ids[rows] + starts).ravel()
-        np.add.at(sums, where, (self.weights[rows] * self.weighed(rows, decay)[:, :, None]).ravel())
-        return where
-
-    def scores(self, rows: NDArray[np.int64], decay: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Σ_m d_m · W[j_m, q] for every item q, float32 [b, len(items)]: see :meth:`add_scores`."""
         n = len(self.items)
         scores = np.zeros(len(rows) * n, np.float32)
-        self.add_scores(rows, decay, scores, n)
+        where = self.ids[rows] + (np.arange(len(rows), dtype=np.int64) * n)[:, None, None]
+        np.add.at(scores, where.ravel(), (self.weights[rows] * self.weighed(rows, decay)[:, :, None]).ravel())
         return scores.reshape(len(rows), n)

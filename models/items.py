@@ -206,11 +206,6 @@ class ItemStore:
             self.changed.add(row)
         return row
 
-    def servable(self, rows: NDArray[np.integer] | slice, now_ms: int) -> NDArray[np.bool_]:
-        """Which rows may be offered now: encoded, available, not expired."""
-        servable: NDArray[np.bool_] = self.encoded[rows] & self.available[rows] & (self.expires_ms[rows] > now_ms)
-        return servable
-
     def centred(self, rows: NDArray[np.integer] | slice) -> NDArray[np.float32]:
         """Unit vectors after the catalogue's mean is taken off, float32 [rows, dimension].
 

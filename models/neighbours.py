@@ -255,10 +255,8 @@ class Neighbours(ItemRows):
         """decay / √(n_j + 1): scores are co without the candidate's own √(n_q + 1), see :meth:`damping`."""
         return (decay / np.sqrt(self.effective[rows] + 1)).astype(np.float32, copy=False)
 
-    def damping(self, rows: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.float32]:
-        """1 / √(n_q + 1) of these items: what :meth:`scores` leaves out, so that a sum is damped once an item."""
+    def damping(self) -> NDArray[np.float32]:
+        """1 / √(n_q + 1) of every item: what :meth:`scores` leaves out, so that a sum is damped once an item."""
         self.grow()
-        damping = self.effective[: len(self.items)][rows] + 1
-        np.sqrt(damping, out=damping)  # a power would take ten times as long
-        np.reciprocal(damping, out=damping)
+        damping: NDArray[np.float32] = np.reciprocal(np.sqrt(self.effective[: len(self.items)] + 1))
         return damping

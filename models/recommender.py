@@ -20,7 +20,7 @@ from models.experts import Rankings
 from models.fatigue import Fatigue
 from models.features import PARTS, SCORERS, TO_PARTS, features_of
 from models.filters import Filters
-from models.finding import Quota
+from models.finding_arrays import Quota
 from models.histories import Histories
 from models.index import ItemIndex
 from models.items import ItemStore

@@ -11,6 +11,20 @@ from models.compiled import compiled, reordering
 
 
 @reordering
+def _normalise(x: NDArray[np.float32], weight: NDArray[np.float32], bias: NDArray[np.float32], least: float) -> None:
+    """x ← its layer norm, [d]; ``least`` is ε."""
+    mean, spread = np.float32(0), np.float32(0)
+    for i in range(len(x)):
+        mean += x[i]
+    mean /= np.float32(len(x))
+    for i in range(len(x)):
+        spread += (x[i] - mean) ** 2
+    scale = np.float32(1 / math.sqrt(spread / len(x) + least))
+    for i in range(len(x)):
+        x[i] = (x[i] - mean) * scale * weight[i] + bias[i]
+
+
+@reordering
 def placed(
     rows: NDArray[np.int64], counts: NDArray[np.int64], known: NDArray[np.float32], start: NDArray[np.float32],
     places: NDArray[np.float32], weight: NDArray[np.float32], bias: NDArray[np.float32], least: float,
@@ -36,18 +50,11 @@ def placed(
     for user in range(b):
         for place in range(counts[user] + 1):
             x = normed[user, place]
-            mean, spread = np.float32(0), np.float32(0)
             for i in range(d):
                 x[i] = (start[i] if place == 0 else known[rows[user, place - 1], i]) + places[place, i]
-                mean += x[i]
-            mean /= np.float32(d)
             if place <= 1:
                 newest[user] = x
-            for i in range(d):
-                spread += (x[i] - mean) ** 2
-            scale = np.float32(1 / math.sqrt(spread / d + least))
-            for i in range(d):
-                x[i] = (x[i] - mean) * scale * weight[i] + bias[i]
+            _normalise(x, weight, bias, least)
     return newest, normed
 
 
@@ -56,17 +63,9 @@ def normed(
     x: NDArray[np.float32], weight: NDArray[np.float32], bias: NDArray[np.float32], least: float
 ) -> NDArray[np.float32]:
     """Layer norm of [b, d], float32."""
-    made = np.empty_like(x)
+    made = x.copy()
     for user in range(len(x)):
-        mean, spread = np.float32(0), np.float32(0)
-        for i in range(x.shape[1]):
-            mean += x[user, i]
-        mean /= np.float32(x.shape[1])
-        for i in range(x.shape[1]):
-            spread += (x[user, i] - mean) ** 2
-        scale = np.float32(1 / math.sqrt(spread / x.shape[1] + least))
-        for i in range(x.shape[1]):
-            made[user, i] = (x[user, i] - mean) * scale * weight[i] + bias[i]
+        _normalise(made[user], weight, bias, least)
     return made
 
 

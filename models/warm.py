@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from models.index import ItemIndex
@@ -18,6 +20,7 @@ _DIMENSION = 8
 _ITEMS = 24
 
 
+@cache  # one process may hold several that rank
 def warm() -> None:
     """Make lists in a shop that does not exist: some 15 s where nothing is on disk yet, else a tenth of a second."""
     draw, items = np.random.default_rng(0), ItemStore(_DIMENSION)

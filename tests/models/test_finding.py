@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from models.finding import Borrowed, Clicks, Found, Quota, Scratch, Sources, Table, Tables, find
+from models.finding import find
+from models.finding_arrays import Borrowed, Clicks, Found, Quota, Scratch, Sources, Tables
 from models.hash_rows import HashRows
+from models.item_rows import Table
 
 EVERY = Quota(text=80, like=60, co=120, linear=40, layer=45, popular=30, new=20)
 
@@ -203,6 +205,20 @@ def test_where_nothing_is_on_offer_nothing_is_found() -> None:
     found = case.find()
     assert not found.counts.any()
     assert not found.rows.any()
+
+
+def test_infinite_values_find_no_more_than_there_is_room_for() -> None:
+    """A record of the topic may hold any count, and one of −1 damps by 1 / 0."""
+    case = Case(6, exact=False, share_offered=1)
+    case.effective[:] = -1
+    found = Found.empty(case.users + 1, 60)  # the last line is nobody's
+    starts = np.cumsum([0, *map(len, case.seen)])
+    find(
+        case.clicks, case.tables, case.effective, case.sources, case.quota, np.concatenate(case.seen), starts,
+        case.offered, case.fewest, case.borrowed, case.scratch, found,
+    )  # fmt: skip
+    assert max(found.counts) == 60
+    assert not found.rows[-1].any()
 
 
 def test_nothing_is_left_in_the_working_memory() -> None:

@@ -1,9 +1,12 @@
 """The catalogue in memory."""
 
+from collections import defaultdict
+
 import numpy as np
 import pytest
 
 from models.errors import DimensionMismatch, InvalidEvent
+from models.filters import Filters
 from models.items import ItemStore, item_hash
 from models.records import ItemVector, half
 
@@ -49,7 +52,7 @@ def test_a_vector_that_is_not_finite_is_refused_and_changes_nothing(number: floa
     assert store.encoded[good]
 
 
-def test_only_what_is_encoded_available_and_not_expired_is_servable() -> None:
+def test_only_what_is_encoded_available_and_not_expired_is_offered() -> None:
     items = ItemStore(4)
     items.row("unknown")
     items.put("fine", vector_record(unit(4)))
@@ -58,7 +61,9 @@ def test_only_what_is_encoded_available_and_not_expired_is_servable() -> None:
     items.put("gone", vector_record(unit(4)))
     items.withdraw("gone")
     assert items.withdraw("never") == -1
-    assert items.servable(np.arange(5), now_ms=100).tolist() == [False, True, False, False, False]
+    filters = Filters(items, {}, frozenset(), frozenset(), defaultdict(int))
+    filters.follow()
+    assert filters.offered(100).tolist() == [False, True, False, False, False]
 
 
 def test_centring_takes_off_the_mean_and_keeps_unit_length() -> None:
