@@ -137,12 +137,12 @@ class CandidateSources:
         quota = self.quota
         most = 2 * quota.text + quota.co + quota.linear + quota.like + sources.tops.shape[1] * sources.layers.shape[1]
         found = Found.empty(b, most + quota.new + len(sources.everybody) + least)
-        scratch = self._working(n, 1 + histories.rows.shape[1] * sum(table.ids.shape[1] for table in tables))
+        scratch = self._working(n, 1 + histories.rows.shape[1] * max(table.ids.shape[1] for table in tables))
         starts = np.searchsorted(seen, np.arange(b + 1) * n)
         withheld = seen - np.repeat(np.arange(b) * n, np.diff(starts))
         borrowed = Borrowed(new.place, new.near, new.weights)
         find(
-            clicks, tables, neighbours.effective, sources, quota, withheld, starts, offered, least, borrowed, scratch,
+            clicks, tables, neighbours.damping, sources, quota, withheld, starts, offered, least, borrowed, scratch,
             found,
         )  # fmt: skip
         m = max(1, int(found.counts.max(initial=0)))
@@ -173,8 +173,8 @@ class CandidateSources:
         return Sources(cosines, near, tops, membership.layers, membership.weights, everybody, spare, new, new_near)
 
     def _working(self, n: int, slots: int) -> Scratch:
-        """Working memory for so many items, of which the clicks of a user touch fewer than ``slots``."""
+        """Working memory for so many items, where fewer than ``slots`` entries of a table speak for a user's clicks."""
         have = self._scratch
-        if len(have.slot) < n or len(have.touched) < slots:
-            self._scratch = Scratch.empty(max(n, len(have.slot) * 3 // 2), slots)
+        if len(have.state) < n or have.touched.shape[1] < slots:
+            self._scratch = Scratch.empty(max(n, len(have.state) * 3 // 2), slots)
         return self._scratch

@@ -91,49 +91,45 @@ class Borrowed(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Working memory, kept between calls; all of ``slot`` and ``sums`` is 0 then.
+    """Working memory, kept between calls; all of ``sums`` is 0 then.
 
     Attributes
     ----------
-    slot : int32 [n]
-        An item's place in ``touched`` and ``sums``, from 1; 0: no click says anything of it.
     state : uint8 [n]
         Whether an item may not be a candidate, or is one.
-    touched : int32 [slots]
-    sums : float32 [4, slots]
-        co, recent, linear, like.
-    values, items : float32, int32 [slots]
-        Not fewer than new items, and than items where the cosines of all are given.
+    sums : float32 [4, n]
+        What co, recent, linear, like say of an item.
+    touched : int32 [4, slots]
+        The items that each (recent: as co) says something of.
+    values, items : float32, int32 [max(n, slots) + 1]
     """
 
-    slot: NDArray[np.int32]
     state: NDArray[np.uint8]
-    touched: NDArray[np.int32]
     sums: NDArray[np.float32]
+    touched: NDArray[np.int32]
     values: NDArray[np.float32]
     items: NDArray[np.int32]
 
     @classmethod
     def empty(cls, n: int, slots: int) -> Scratch:
-        """For so many items, of which a user's clicks touch fewer than ``slots``."""
+        """For so many items, where fewer than ``slots`` entries of a table speak for a user's clicks."""
         listed = max(n, slots) + 1
         return cls(
-            np.zeros(n, np.int32),
             np.zeros(n, np.uint8),
-            np.zeros(slots, np.int32),
-            np.zeros((4, slots), np.float32),
+            np.zeros((4, n), np.float32),
+            np.zeros((4, slots), np.int32),
             np.zeros(listed, np.float32),
             np.zeros(listed, np.int32),
         )
 
 
 class Found(NamedTuple):
-    """Candidates, as many columns as there can be at most; those from ``counts`` on are 0.
+    """Candidates, as many columns as there can be at most (of rows one more); those from ``counts`` on are 0.
 
     Attributes
     ----------
     counts : int64 [b]
-    rows : int64 [b, most]
+    rows : int64 [b, most + 1]
     co, recent, linear, like, cotext : float32 [b, most]
         co and recent damped.
     text : float32 [b, most]
@@ -152,4 +148,4 @@ class Found(NamedTuple):
     @classmethod
     def empty(cls, b: int, most: int) -> Found:
         """For so many users, with room for so many candidates each."""
-        return cls(np.zeros(b, np.int64), np.zeros((b, most), np.int64), *np.zeros((6, b, most), np.float32))
+        return cls(np.zeros(b, np.int64), np.zeros((b, most + 1), np.int64), *np.zeros((6, b, most), np.float32))

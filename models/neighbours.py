@@ -35,6 +35,7 @@ WINDOW: Final = 20
 WIDTH: Final = 200
 """Neighbours kept of an item; a new one takes the place of the lightest."""
 
+_MOST: Final = 1e30  # clicks that a record can tell of: more, and a float32 could not hold what is made of them
 _NONE: Final = np.empty(0, np.int64)
 _NOTHING: Final = np.empty(0, np.float32)
 _LAG: Final = np.arange(1, WINDOW + 1, dtype=np.float32) ** np.float32(-0.5)
@@ -59,21 +60,30 @@ class Neighbours(ItemRows):
         Clicks learned.
     effective : float32 [capacity]
         n_i: the same, but what was before a break of the stream keeps a share only.
+    damping : float32 [capacity]
+        1 / √(n_q + 1): what :meth:`scores` leaves out, so that a sum is damped once an item: see :meth:`co`.
     breaks : Breaks
         Those that the table knows of.
     linear : ItemRows
         What the linear part (:mod:`models.linear`) has solved for: it travels in the same records.
     """
 
-    _TABLES = ("ids", "weights", "counts", "effective", "sizes")
+    _TABLES = ("ids", "weights", "counts", "effective", "damping", "sizes")
 
     def __init__(self, items: ItemStore, width: int = WIDTH) -> None:
         super().__init__(items, width)
         self.counts: NDArray[np.float32] = np.zeros(0, np.float32)
         self.effective: NDArray[np.float32] = np.zeros(0, np.float32)
+        self.damping: NDArray[np.float32] = np.zeros(0, np.float32)
         self.breaks = Breaks()
         self.linear = ItemRows(items, LINEAR_WIDTH)
         self._dirty: set[int] = set()
+
+    def grow(self) -> None:
+        """Make room for every row of the catalogue (cheap when there is room)."""
+        have = len(self.damping)
+        super().grow()
+        self.damping[have:] = 1
 
     def learn(self, row: int, history: Sequence[int], frozen: Collection[int] = (), share: float = 1.0) -> None:
         """Take in a click. What has no row of its own (:attr:`~models.items.ItemStore.nowhere`) teaches nothing.
@@ -96,6 +106,7 @@ class Neighbours(ItemRows):
         if row not in frozen:
             self.counts[row] += 1
             self.effective[row] += share
+            self._damp(row)
             self._dirty.add(row)
         gains: dict[int, float] = {}
         for lag, other in zip(_LAG.tolist(), history, strict=False):
@@ -196,6 +207,7 @@ class Neighbours(ItemRows):
             return False
         self.weights *= np.float32(left)
         self.effective *= np.float32(left)
+        self._damp(slice(None))
         return True
 
     def take(self, solution: Solution) -> None:
@@ -217,7 +229,7 @@ class Neighbours(ItemRows):
         Raises
         ------
         InvalidEvent
-            If the record's weights are not one finite number for each of its items.
+            If the record's weights are not one finite number for each of its items, or its counts none from 0 up.
         """
         row = self.items.mention(item_id)
         if row == self.items.nowhere:
@@ -227,7 +239,11 @@ class Neighbours(ItemRows):
             self.fill(row, _NONE, _NOTHING)
             self.linear.fill(row, _NONE, _NOTHING)
             self.counts[row] = self.effective[row] = 0
+            self._damp(row)
             return row
+        effective = record.count if record.effective is None else record.effective
+        if not (0 <= record.count < _MOST and 0 <= effective < _MOST):
+            raise InvalidEvent(f"neighbours: {record.count} clicks that count as {effective}: not numbers from 0 up")
         others, weights = self._entries(record.items, record.weights, self.width)
         solved = self._entries(record.linear_items, record.linear_weights, self.linear.width)
         self.forget(record.breaks)
@@ -235,7 +251,8 @@ class Neighbours(ItemRows):
         self.fill(row, others, weights * np.float32(left))
         self.linear.fill(row, *solved)
         self.counts[row] = record.count
-        self.effective[row] = left * (record.count if record.effective is None else record.effective)
+        self.effective[row] = left * effective
+        self._damp(row)
         return row
 
     def _entries(
@@ -252,11 +269,13 @@ class Neighbours(ItemRows):
         return others[placed], weights[placed]
 
     def weighed(self, rows: NDArray[np.int64], decay: NDArray[np.float32]) -> NDArray[np.float32]:
-        """decay / √(n_j + 1): scores are co without the candidate's own √(n_q + 1), see :meth:`damping`."""
-        return (decay / np.sqrt(self.effective[rows] + 1)).astype(np.float32, copy=False)
+        """decay / √(n_j + 1): scores are co without the candidate's own √(n_q + 1), see :attr:`damping`."""
+        return decay * self.damping[rows]
 
-    def damping(self) -> NDArray[np.float32]:
-        """1 / √(n_q + 1) of every item: what :meth:`scores` leaves out, so that a sum is damped once an item."""
-        self.grow()
-        damping: NDArray[np.float32] = np.reciprocal(np.sqrt(self.effective[: len(self.items)] + 1))
-        return damping
+    def co(self, rows: NDArray[np.int64], decay: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Co-occurrence of every item with users' last clicks, float32 [b, len(items)]: :meth:`scores`, damped."""
+        return self.scores(rows, decay) * self.damping[: len(self.items)]
+
+    def _damp(self, rows: int | slice) -> None:
+        """``effective`` has changed there."""
+        self.damping[rows] = np.reciprocal(np.sqrt(self.effective[rows] + np.float32(1)))

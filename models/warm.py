@@ -33,7 +33,7 @@ def warm() -> None:
     sequence, neighbours = SequenceScorer(items, size), Neighbours(items)
     sequence.put(SequenceNet(_DIMENSION, size), 1)
     neighbours.grow()
-    neighbours.counts[:_ITEMS] = neighbours.effective[:_ITEMS] = 20
+    neighbours.counts[:_ITEMS] = 20
     neighbours.counts[_ITEMS - 1] = 0  # one is new
     config = RankingConfig(weights={"text.ratio": (1.0,) * 6})  # what follows from text is told by a loop of its own
     seen = {int(items.hashes[0]): (0, "")}

@@ -339,7 +339,7 @@ def _alone(
     vectors = np.stack(
         [np.zeros(system.items.dimension, np.float32) if p.vector is None else p.vector for p in profiles]
     )
-    yield CO, system.neighbours.scores(histories.rows, histories.decay) * system.neighbours.damping()
+    yield CO, system.neighbours.co(histories.rows, histories.decay)
     membership = system.view.membership(vectors)
     every = np.arange(n)
     yield LAYERS, np.stack([system.view.scores(membership, user, every) for user in range(len(profiles))])

@@ -171,7 +171,7 @@ class Alone(Strata):
         system = self.system
         if self.scorer == "co":
             histories = Histories.of(profiles)
-            return system.neighbours.scores(histories.rows, histories.decay) * system.neighbours.damping()
+            return system.neighbours.co(histories.rows, histories.decay)
         if self.scorer == "linear":
             histories = Histories.of(profiles)
             return system.neighbours.linear.scores(histories.rows, histories.long)

@@ -98,7 +98,7 @@ def test_cotext_is_the_weighted_mean_of_the_nearest_items_co() -> None:
     found = shop.recommender.score([profile], NOW).candidates
     assert found.cotext is not None
     histories, at = Histories.of([profile]), int(new.place[row])
-    co = (shop.neighbours.scores(histories.rows, histories.decay) * shop.neighbours.damping())[0]
+    co = shop.neighbours.co(histories.rows, histories.decay)[0]
     expected = float(new.weights[at] @ co[new.near[at]])
     assert expected > 0
     assert found.cotext[found.rows == row] == pytest.approx(expected, rel=1e-4)

@@ -48,7 +48,7 @@ class Case:
         weights = np.where(there, draw.random((4, b, self.window), np.float32) + 0.01, np.float32(0))
         rows = np.where(there, draw.integers(n, size=there.shape), 0)
         self.clicks = Clicks(rows, weights[0], np.ascontiguousarray(weights[1][:, :3]), weights[2], weights[3])
-        self.effective = draw.integers(0, 50, n).astype(np.float32)
+        self.damping = 1 / np.sqrt(draw.integers(1, 51, n, np.int32).astype(np.float32))
         self.seen = [np.sort(draw.choice(n, size, replace=False)) for size in draw.integers(0, 40, b)]
         self.offered = draw.random(n) < self.share_offered
         cosines = draw.uniform(-1, 1, (b, n)).astype(np.float32)
@@ -66,20 +66,20 @@ class Case:
             draw.integers(n, size=7),
             draw.permutation(n)[:50],
             new,
-            cosines[:, new],
+            np.take(cosines, new, axis=1),
         )
         place = np.full(n, -1, np.int32)
         place[new] = np.arange(len(new))
         self.borrowed = Borrowed(
             place, draw.integers(n, size=(len(new), 4)).astype(np.int32), draw.random((len(new), 4), np.float32)
         )
-        self.scratch = Scratch.empty(n + self.spare, 1 + self.window * (60 + 30 + 10))
+        self.scratch = Scratch.empty(n + self.spare, 1 + self.window * 60)
 
     def find(self) -> Found:
         found = Found.empty(self.users, 1_000)
         starts = np.cumsum([0, *map(len, self.seen)])
         find(
-            self.clicks, self.tables, self.effective, self.sources, self.quota, np.concatenate(self.seen), starts,
+            self.clicks, self.tables, self.damping, self.sources, self.quota, np.concatenate(self.seen), starts,
             self.offered, self.fewest, self.borrowed, self.scratch, found,
         )  # fmt: skip
         return found
@@ -97,7 +97,7 @@ class Case:
         return said
 
     def damped(self, user: int, scorer: str) -> np.ndarray:
-        return self.sums(user, scorer) / np.sqrt(self.effective + 1)
+        return self.sums(user, scorer) * self.damping
 
     def free(self, user: int) -> np.ndarray:
         free = self.offered.copy()
@@ -208,13 +208,13 @@ def test_where_nothing_is_on_offer_nothing_is_found() -> None:
 
 
 def test_infinite_values_find_no_more_than_there_is_room_for() -> None:
-    """A record of the topic may hold any count, and one of −1 damps by 1 / 0."""
+    """A record of the topic may hold any weights, and the sum of two large ones is infinite."""
     case = Case(6, exact=False, share_offered=1)
-    case.effective[:] = -1
+    case.tables.co.weights[:] = np.inf
     found = Found.empty(case.users + 1, 60)  # the last line is nobody's
     starts = np.cumsum([0, *map(len, case.seen)])
     find(
-        case.clicks, case.tables, case.effective, case.sources, case.quota, np.concatenate(case.seen), starts,
+        case.clicks, case.tables, case.damping, case.sources, case.quota, np.concatenate(case.seen), starts,
         case.offered, case.fewest, case.borrowed, case.scratch, found,
     )  # fmt: skip
     assert max(found.counts) == 60
@@ -224,7 +224,6 @@ def test_infinite_values_find_no_more_than_there_is_room_for() -> None:
 def test_nothing_is_left_in_the_working_memory() -> None:
     case = Case(2)
     first = case.find()
-    assert not case.scratch.slot.any()
     assert not case.scratch.sums.any()
     again = case.find()
     for before, after in zip(first, again, strict=True):
@@ -247,10 +246,25 @@ def test_a_user_is_found_the_same_whoever_else_is_asked_for() -> None:
         assert found_by(alone.find(), 0) == together[user]
 
 
+def test_where_a_sample_says_too_much_as_many_are_taken_as_wanted() -> None:
+    case = Case(5, users=2, quota=Quota(0, 0, 14, 0, 0, 0, 0), exact=False, fewest=0, share_offered=1)
+    case.sources = case.sources._replace(everybody=np.empty(0, np.int64))
+    case.sources.weights[:] = 0
+    case.sources.near[:] = -1
+    case.seen = [np.empty(0, np.int64)] * 2
+    case.damping[:] = 1
+    case.clicks.co[1] = case.clicks.like[1] = [1, 0, 0, 0, 0, 0]
+    case.tables.co.sizes[:] = 60
+    case.tables.co.weights[:] = np.where(np.arange(60) % 8 == 0, 1, np.linspace(0.2, 0.1, 60))
+    ids = case.tables.co.ids[case.clicks.rows[1, 0]]
+    others = [place for place in range(60) if place % 8]
+    assert {*found_by(case.find(), 1)} == {*ids[::8].tolist(), *ids[others[:6]].tolist()}
+
+
 def test_of_equal_values_as_many_are_taken_as_wanted() -> None:
     case = Case(5, quota=Quota(0, 0, 5, 0, 0, 0, 0), exact=False, fewest=0, share_offered=1)
     case.tables.co.weights[:] = 1
-    case.effective[:] = 0
+    case.damping[:] = 1
     case.clicks.co[case.clicks.co > 0] = 1  # so what is said is how many clicks say it
     case.sources.weights[:] = 0
     case.sources.near[:] = -1

@@ -62,7 +62,7 @@ def test_scores_are_the_decayed_sum_over_the_history() -> None:
         neighbours.learn(int(draw.integers(12)), draw.integers(12, size=6).tolist())
     rows = np.array([[3, 5, 3], [7, 0, 0]])
     decay = np.array([[1, 0.9, 0.81], [1, 0, 0]], np.float32)
-    co = neighbours.scores(rows, decay) * neighbours.damping()
+    co = neighbours.co(rows, decay)
     c, counts = dense(neighbours), neighbours.counts[:12]
     for user in range(2):
         for q in range(12):
@@ -122,12 +122,12 @@ def taught(clicks: int = 200, seed: int = 3) -> Neighbours:
 def test_at_a_break_a_list_stays_as_it_is_and_new_clicks_weigh_more() -> None:
     neighbours = taught(5_000)
     rows, decay = np.array([[3]]), np.ones((1, 1), np.float32)
-    before = (neighbours.scores(rows, decay) * neighbours.damping())[0]
+    before = neighbours.co(rows, decay)[0]
     clicks, old = neighbours.counts[:12].copy(), dense(neighbours)
     neighbours.dirty()
     assert neighbours.forget([1_000])
     assert not neighbours.forget([1_000])
-    after = (neighbours.scores(rows, decay) * neighbours.damping())[0]
+    after = neighbours.co(rows, decay)[0]
     np.testing.assert_allclose(after, before, rtol=0.06)  # but for the 1 beside each n
     np.testing.assert_array_equal(neighbours.counts[:12], clicks)
     assert neighbours.dirty() == []
@@ -135,7 +135,7 @@ def test_at_a_break_a_list_stays_as_it_is_and_new_clicks_weigh_more() -> None:
         neighbours.learn(3, [7])
     c = dense(neighbours)
     assert c[3, 7] == pytest.approx(KEPT * old[3, 7] + 60, rel=1e-4)
-    fresh = (neighbours.scores(rows, decay) * neighbours.damping())[0]
+    fresh = neighbours.co(rows, decay)[0]
     assert fresh[7] > 1.5 * before[7]
     np.testing.assert_array_equal(neighbours.counts[:12] - clicks, [60 * (row == 3) for row in range(12)])
 
@@ -218,6 +218,37 @@ def test_a_record_that_does_not_fit_is_refused(weights: list[float]) -> None:
     with pytest.raises(InvalidEvent):
         reader.put("i1", record)
     assert not dense(reader)[1].any() if len(reader.counts) else True
+
+
+@pytest.mark.parametrize("counts", [(-1, None), (np.nan, None), (np.inf, 1), (1, -0.5), (1e39, None), (1, 1e39)])
+def test_a_record_whose_counts_are_none_is_refused(counts: tuple[float, float | None]) -> None:
+    reader = table()
+    row = NeighbourRow(count=3, items=("i2",), weights=np.float32([1]).tobytes(), offsets={})
+    reader.put("i1", row)
+    with pytest.raises(InvalidEvent, match="numbers from 0 up"):
+        reader.put("i1", msgspec.structs.replace(row, count=counts[0], effective=counts[1], items=()))
+    assert (reader.counts[1], reader.effective[1], dense(reader)[1, 2]) == (3, 3, 1)
+
+
+def test_the_damping_follows_the_clicks_that_count() -> None:
+    neighbours = taught()
+    row = neighbours.record(3, {})
+
+    def check() -> None:
+        np.testing.assert_allclose(neighbours.damping, (neighbours.effective + 1) ** -0.5, rtol=1e-6)
+
+    check()
+    neighbours.forget([1_000])
+    check()
+    neighbours.put("i3", row)
+    check()
+    for item in range(2_000):
+        neighbours.items.row(f"more {item}")
+    neighbours.learn(2_000, [3], share=0.5)
+    check()
+    neighbours.put("i3", None)
+    check()
+    assert neighbours.damping[3] == neighbours.damping[1_999] == 1 > neighbours.damping[2_000]
 
 
 def solved(neighbours: Neighbours, *users: list[int]) -> None:
