@@ -11,9 +11,51 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.choosing import best
 from models.compiled import compiled
 
-_UNUSABLE: Final = -1e30  # worse than any candidate, and better than one that is picked already: none comes twice
+# worse than any candidate, and better than one that is picked already: none comes twice
+_UNUSABLE: Final = np.float32(-1e30)
+
+
+@compiled
+def diversified(
+    scores: NDArray[np.float32], rows: NDArray[np.int64], vectors: NDArray[np.float32], mean: NDArray[np.float32],
+    scale: NDArray[np.float32], pool: int, n: int, strength: float,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # fmt: skip
+    """Users' lists from their candidates.
+
+    Parameters
+    ----------
+    scores, rows : float32, int64 [b, m]
+        Of the candidates; a score of -inf may not be listed.
+    vectors, mean, scale : float32 [items, d], [d], [items]
+        An item's centred vector is (vector − mean) · scale.
+    pool
+        Best candidates among which is chosen.
+    n
+        Length of the list, n ≤ pool ≤ m.
+    strength
+        λ.
+
+    Returns
+    -------
+    columns, places : int64 [b, n]
+        Columns of the candidates that are listed, best first, and where each would stand by score alone.
+    """
+    b = len(scores)
+    pooled = best(scores, pool)
+    mine, among = np.empty((b, pool), np.int64), np.empty((b, pool), np.float32)
+    for user in range(b):
+        for i in range(pool):
+            mine[user, i], among[user, i] = rows[user, pooled[user, i]], scores[user, pooled[user, i]]
+    near = cosines(vectors, mean, scale, mine if strength > 0 else mine[:, :0].copy())
+    places = diversify(among, near, n, strength)
+    columns = np.empty((b, n), np.int64)
+    for user in range(b):
+        for i in range(n):
+            columns[user, i] = pooled[user, places[user, i]]
+    return columns, places
 
 
 @compiled
@@ -39,9 +81,10 @@ def cosines(
     return made
 
 
+@compiled
 def diversify(
-    scores: NDArray[np.float32], near: NDArray[np.float32] | None, n: int, strength: float
-) -> NDArray[np.int64]:
+    scores: NDArray[np.float32], near: NDArray[np.float32], n: int, strength: float
+) -> NDArray[np.int64]:  # fmt: skip
     """Which of each user's best candidates make the list, in order.
 
     Parameters
@@ -49,7 +92,7 @@ def diversify(
     scores : float32 [b, pool]
         Falling; -inf where a user has fewer.
     near : float32 [b, pool, pool]
-        Cosines among them; None only where ``strength`` is 0.
+        Cosines among them; not looked at where ``strength`` is 0.
     n
         Length of the list, at most ``pool``.
     strength
@@ -61,20 +104,25 @@ def diversify(
         Positions in the pool.
     """
     b, pool = scores.shape
-    if strength <= 0 or near is None:
-        return np.broadcast_to(np.arange(n), (b, n)).copy()
-    usable = np.isfinite(scores)
-    low = np.where(usable, scores, np.inf).min(axis=1, keepdims=True)
-    spread = np.maximum(scores[:, :1] - low, 1e-6)
-    with np.errstate(invalid="ignore"):  # a user without any candidate: inf − inf, and nothing is picked
-        gain = np.where(usable, (1 - strength) * (scores - low) / spread, _UNUSABLE).astype(np.float32)
-    penalties = np.maximum(near, 0) * np.float32(strength)
     picked = np.empty((b, n), np.int64)
-    every = np.arange(b)
-    worst = np.zeros((b, pool), np.float32)
-    for place in range(n):
-        best = (gain - worst).argmax(axis=1)
-        picked[:, place] = best
-        np.maximum(worst, penalties[every, best], out=worst)
-        gain[every, best] = -np.inf
+    gain, worst = np.empty(pool, np.float32), np.empty(pool, np.float32)
+    penalty, relevance = np.float32(strength), np.float32(1 - strength)
+    for user in range(b):
+        if strength <= 0:
+            picked[user] = np.arange(n)
+            continue
+        low = np.float32(np.inf)
+        for score in scores[user]:
+            low = min(low, score) if np.isfinite(score) else low
+        spread = max(scores[user, 0] - low, np.float32(1e-6))
+        for i in range(pool):
+            score = scores[user, i]
+            gain[i] = relevance * (score - low) / spread if np.isfinite(score) else _UNUSABLE
+            worst[i] = 0
+        for place in range(n):
+            top = (gain - worst).argmax()
+            picked[user, place] = top
+            for i in range(pool):
+                worst[i] = max(worst[i], penalty * near[user, top, i])
+            gain[top] = -np.inf
     return picked

@@ -10,8 +10,9 @@ from models.compiled import compiled
 
 @compiled
 def spread(
-    values: NDArray[np.float32], tops: NDArray[np.float32], popularity: NDArray[np.float32], places: NDArray[np.int32],
-    counts: NDArray[np.float32], at: int, low: np.uint32, made: NDArray[np.float32], keys: NDArray[np.uint32],
+    values: NDArray[np.float32], tops: NDArray[np.float32], formed: NDArray[np.int64], popularity: NDArray[np.float32],
+    places: NDArray[np.int32], counts: NDArray[np.float32], at: int, low: np.uint32, made: NDArray[np.float32],
+    keys: NDArray[np.uint32],
 ) -> None:  # fmt: skip
     """Fill in the features but for what :func:`numpy.log`, ``exp`` and ``sort`` do to many at a time.
 
@@ -20,6 +21,8 @@ def spread(
     values : float32 [scorers, b, m]
     tops : float32 [scorers, b]
         The largest of each.
+    formed : int64 [k]
+        The scorers whose log and rank are wanted; those of the others are 0.
     popularity : float32 [places, k]
     places : int32 [b, m]
     counts : float32 [b, m]
@@ -29,17 +32,20 @@ def spread(
         All bits that the number of a column needs.
     made : float32 [b, features, m]
         ratio; 1 + 1000 · ratio where log stands; popularity; 1 + n, and −n / 5, in the last two.
-    keys : uint32 [b, scorers, m]
+    keys : uint32 [b, k, m]
         The ratio's bits, the last ones replaced by the column's number: they order as the ratios do.
     """
     scorers, b, m = values.shape
     high = ~low
     for user in range(b):
         for s in range(scorers):
-            of, ratio, log, key = values[s, user], made[user, 3 * s], made[user, 3 * s + 1], keys[user, s]
+            of, ratio = values[s, user], made[user, 3 * s]
             scale = np.float32(1) / max(tops[s, user], np.float32(1e-12))
             for i in range(m):
                 ratio[i] = of[i] * scale
+            made[user, 3 * s + 1 : 3 * s + 3] = 0
+        for f in range(len(formed)):
+            ratio, log, key = made[user, 3 * formed[f]], made[user, 3 * formed[f] + 1], keys[user, f]
             for i in range(m):
                 log[i] = ratio[i] * np.float32(1000) + np.float32(1)
             bits = ratio.view(np.uint32)
@@ -56,24 +62,26 @@ def spread(
 
 @compiled
 def rank(
-    keys: NDArray[np.uint32], low: np.uint32, forms: NDArray[np.float32], made: NDArray[np.float32]
+    keys: NDArray[np.uint32], formed: NDArray[np.int64], low: np.uint32, forms: NDArray[np.float32],
+    made: NDArray[np.float32],
 ) -> None:  # fmt: skip
     """Fill in the ranks, and take a third of the logs.
 
     Parameters
     ----------
-    keys : uint32 [b, scorers, m]
+    keys : uint32 [b, k, m]
         Sorted.
-    low
-        As :func:`spread` had it.
+    formed, low
+        As :func:`spread` had them.
     forms : float32 [m]
         What the first is given, the second, …
     made : float32 [b, features, m]
     """
-    b, scorers, m = keys.shape
+    b, k, m = keys.shape
     for user in range(b):
-        for s in range(scorers):
-            key, ratio, log, ranked = keys[user, s], made[user, 3 * s], made[user, 3 * s + 1], made[user, 3 * s + 2]
+        for f in range(k):
+            key, at = keys[user, f], 3 * formed[f]
+            ratio, log, ranked = made[user, at], made[user, at + 1], made[user, at + 2]
             for i in range(m):
                 log[i] *= np.float32(1 / 3)
             ranked[:] = 0

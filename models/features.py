@@ -60,8 +60,16 @@ def part_of(feature: str) -> str:
 _TEXT, _TEXT_NEW = FEATURES.index("text.ratio"), FEATURES.index("text.new")
 _POPULARITY = FEATURES.index(f"popularity.{HALF_LIVES[0]:.0f}.ratio")
 
+EVERY: Final = np.arange(len(SCORERS))
+
 TO_PARTS: Final = np.array([[part_of(feature) == part for part in PARTS] for feature in FEATURES], np.float32)
 """float32 [features, parts]: (features · weights) summed by part."""
+
+
+def weighed(weights: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether anything weighs a scorer's ratio, log and rank, bool [scorers, 3], in weights [..., features]."""
+    any_of = np.asarray(weights.reshape(-1, len(FEATURES)).any(axis=0))
+    return any_of[: len(SCORERS) * len(FORMS)].reshape(-1, len(FORMS))
 
 
 def popularity_forms(popularity: NDArray[np.float32], top: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -90,6 +98,7 @@ def features_of(
     popularity: NDArray[np.float32],
     places: NDArray[np.int32],
     counts: NDArray[np.float32],
+    formed: NDArray[np.int64] = EVERY,
 ) -> NDArray[np.float32]:
     """The features of users' candidates.
 
@@ -107,20 +116,22 @@ def features_of(
         Of the candidates in ``popularity``.
     counts : float32 [b, m]
         Clicks of the candidates in all.
+    formed : int64 [k]
+        The scorers whose log and rank are wanted, positions in :data:`SCORERS`; those of the others are 0.
 
     Returns
     -------
     float32 [b, features, m]
     """
-    scorers, b, m = values.shape
-    made, keys = np.empty((b, len(FEATURES), m), np.float32), np.empty((b, scorers, m), np.uint32)
+    _, b, m = values.shape
+    made, keys = np.empty((b, len(FEATURES), m), np.float32), np.empty((b, len(formed), m), np.uint32)
     low = np.uint32((1 << (m - 1).bit_length()) - 1)
-    spread(values, values.max(axis=2), popularity, places, counts, _POPULARITY, low, made, keys)
-    for s in range(scorers):
-        log = made[:, 3 * s + 1]
+    spread(values, values.max(axis=2), formed, popularity, places, counts, _POPULARITY, low, made, keys)
+    for scorer in formed.tolist():
+        log = made[:, 3 * scorer + 1]
         np.log(log, out=log)  # vectorised, which log1p is not; the third comes with the ranks
     keys.sort(axis=2)
-    rank(keys, low, (1 / (1 + np.arange(m, dtype=np.float32) / 5)).astype(np.float32), made)
+    rank(keys, formed, low, (1 / (1 + np.arange(m, dtype=np.float32) / 5)).astype(np.float32), made)
     np.log(made[:, -2], out=made[:, -2])
     made[:, -2] *= 0.1
     np.exp(made[:, -1], out=made[:, -1])

@@ -16,10 +16,9 @@ from models.choosing import best
 from models.compiled import reordering
 from models.items import ItemStore
 from models.kernels import Precision
-from models.product import HalfProduct
+from models.product import HalfProduct, cosines
 
 _DRIFT: Final = 0.03  # how far the mean may move from the built index's, as a length, before it is built anew
-_BLOCK: Final = 512  # items in a part of the exact product: what is done to it finds it in the processor's cache
 _WIDER: Final = 2  # so many times what is asked for is scored again exactly: one bit a dimension orders roughly
 
 
@@ -97,26 +96,14 @@ class ItemIndex:
 
     def scores(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Cosine of every item with each (centred) vector, float32 [b, len(items)]; 0 for an item without a vector."""
-        items, n = self.items, len(self.items)
-        if self._half is not None:
-            return self._half.cosines(vectors)
-        scores = np.empty((len(vectors), n), np.float32)
-        users, to_mean = np.ascontiguousarray(vectors.T), vectors @ items.mean
-        for start in range(0, n, _BLOCK):
-            some = slice(start, min(n, start + _BLOCK))
-            # the many on the left: of 16 users half the time of the other way round, of 64 two thirds (OpenBLAS, AVX2)
-            products = items.vectors[some] @ users
-            products -= to_mean
-            products *= items.centred_scale[some, None]
-            scores[:, some] = products.T
-        return scores
+        return cosines(self.items, vectors) if self._half is None else self._half.cosines(vectors)
 
     def cosines(self, vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Cosine of each (centred) vector [b, d] with some items of its own [b, m]; 0 for one without a vector."""
         items = self.items
         products = _products(items.vectors, vectors, rows)
-        cosines: NDArray[np.float32] = (products - (vectors @ items.mean)[:, None]) * items.centred_scale[rows]
-        return cosines
+        own: NDArray[np.float32] = (products - (vectors @ items.mean)[:, None]) * items.centred_scale[rows]
+        return own
 
     def search(self, vectors: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The ``k`` nearest items on offer (encoded and available).

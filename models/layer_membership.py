@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from models.compiled import compiled
 
 TOP: Final = 3
 """Fine layers that a user is in."""
@@ -49,13 +52,35 @@ def soft(squared: NDArray[np.float64], own: NDArray[np.intp], spread: float) -> 
     spread
         Mean squared distance to the own fine centre.
     """
-    n = np.arange(len(own))
-    ranked = squared.copy()
-    ranked[n, own] = -1
-    top = min(TOP, squared.shape[1])
-    layers = np.argpartition(ranked, top - 1, axis=1)[:, :top]
-    layers = layers[n[:, None], ranked[n[:, None], layers].argsort(axis=1)]
-    chosen = squared[n[:, None], layers]
-    weights = np.exp((chosen.min(axis=1, keepdims=True) - chosen) / max(spread, 1e-12))
-    weights /= weights.sum(axis=1, keepdims=True)
-    return Membership(layers, weights.astype(np.float32))
+    return Membership(*_soft(np.ascontiguousarray(squared, np.float64), own, spread))
+
+
+@compiled
+def _soft(
+    squared: NDArray[np.float64], own: NDArray[np.intp], spread: float
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:  # fmt: skip
+    """:func:`soft`; of layers equally near the first."""
+    b, leaves = squared.shape
+    top = min(TOP, leaves)
+    layers, weights = np.empty((b, top), np.intp), np.empty((b, top), np.float32)
+    for user in range(b):
+        apart, nearest, count = squared[user], layers[user], 1
+        nearest[0] = own[user]
+        for leaf in range(leaves):
+            if leaf == own[user]:
+                continue
+            if count < top:
+                count += 1
+            elif top == 1 or not apart[leaf] < apart[nearest[top - 1]]:
+                continue
+            at = count - 1
+            while at > 1 and apart[leaf] < apart[nearest[at - 1]]:
+                nearest[at] = nearest[at - 1]
+                at -= 1
+            nearest[at] = leaf
+        least, total = apart[nearest].min(), 0.0
+        for i in range(top):
+            total += math.exp((least - apart[nearest[i]]) / max(spread, 1e-12))
+        for i in range(top):
+            weights[user, i] = math.exp((least - apart[nearest[i]]) / max(spread, 1e-12)) / total
+    return layers, weights

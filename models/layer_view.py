@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.centres import distances, route
+from models.centres import below, distances
 from models.errors import InvalidEvent
 from models.feature_loops import weighed
 from models.features import popularity_forms
@@ -123,7 +123,8 @@ class LayerView:
         known = np.flatnonzero(np.isfinite(vectors).all(axis=1) & vectors.any(axis=1))
         if self._basis is not None and len(known):
             z = vectors[known] @ self._basis.T
-            own = soft(distances(z, self._fine) ** 2, route(z, self._coarse, self._fine)[1], self._spread)
+            to_fine = distances(z, self._fine)
+            own = soft(to_fine**2, below(distances(z, self._coarse), to_fine)[1], self._spread)
             membership.layers[known, : own.layers.shape[1]] = own.layers
             membership.weights[known, : own.layers.shape[1]] = own.weights
         return membership

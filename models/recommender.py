@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from models.arms import Arms
 from models.candidates import Candidates, CandidateSources
-from models.choosing import best, parts_of, summed
-from models.diversity import cosines, diversify
+from models.choosing import parts_of, summed
+from models.diversity import diversified
 from models.experts import Rankings
 from models.fatigue import Fatigue
-from models.features import PARTS, SCORERS, TO_PARTS, features_of
+from models.features import PARTS, SCORERS, TO_PARTS, features_of, part_of, weighed
 from models.filters import Filters
 from models.finding_arrays import Quota
 from models.histories import Histories
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 _CLICKS: Final = 10_000  # whose titles are kept from one list to the next
 _UNKNOWN: Final = np.zeros((1, 2 * len(HALF_LIVES)), np.float32)
+_LAYER: Final = SCORERS.index("layer")
+_PART: Final = TO_PARTS.argmax(axis=1)  # which of PARTS a feature counts towards
 _CHUNK: Final = 64  # users at a time: more would push their features out of the processor's cache
 
 
@@ -127,6 +129,7 @@ class Recommender:
         self.young = 0
         self.arms = Arms(config.arms)
         self._rankings = Rankings(self.weights)
+        self._on = np.flatnonzero([part_of(scorer) not in config.without for scorer in SCORERS])
         self.timings: dict[str, float] = defaultdict(float)
         self._clock = clock
         self.counts: dict[str, int] = defaultdict(int)
@@ -225,9 +228,10 @@ class Recommender:
             return [RankedList([], [], [], [], "", "") for _ in profiles]
         lists: list[RankedList] = []
         weights = self.arms.weights(self._rankings, self.weights, self.learned)
+        matters = weighed(weights)
         offered = self.filters.offered(now_ms)
         for start in range(0, len(profiles), _CHUNK):
-            lists.extend(self._chunk(profiles[start : start + _CHUNK], weights, offered, now_ms, n))
+            lists.extend(self._chunk(profiles[start : start + _CHUNK], weights, matters, offered, now_ms, n))
         return lists
 
     def score(self, profiles: Sequence[Profile], now_ms: int, n: int = 10) -> Scored:
@@ -236,7 +240,8 @@ class Recommender:
             self.follow()
         histories = Histories.of(profiles)
         weights, offered = self.weights[histories.buckets], self.filters.offered(now_ms)
-        return self._score(profiles, histories, *self._places(profiles), weights, offered, now_ms, n)
+        places = self._places(profiles)
+        return self._score(profiles, histories, *places, weights, self._on, offered, now_ms, n, layers=True)
 
     def ranked_items(self, ranked: RankedList, profile: Profile) -> tuple[RankedItem, ...]:
         """A list as it is published: titles, and each item's reason."""
@@ -257,6 +262,7 @@ class Recommender:
         self,
         profiles: Sequence[Profile],
         by_arm: NDArray[np.float32],
+        matters: NDArray[np.bool_],
         offered: NDArray[np.bool_],
         now_ms: int,
         n: int,
@@ -264,9 +270,12 @@ class Recommender:
         histories = Histories.of(profiles)
         weights = by_arm[[self.arms.number(profile.user_id) for profile in profiles], histories.buckets]
         vectors, membership = self._places(profiles)
-        scored = self._score(profiles, histories, vectors, membership, weights, offered, now_ms, n, rested=True)
+        formed, layers = np.flatnonzero(matters[:, 1:].any(axis=1)), bool(matters[_LAYER].any())
+        scored = self._score(
+            profiles, histories, vectors, membership, weights, formed, offered, now_ms, n, layers=layers, rested=True
+        )
         rows, scores = scored.candidates.rows, scored.scores
-        promotion, strength = self.promotion, self._diversity
+        promotion, strength = self.promotion, float(self._diversity)
         with self._timed("diversity"):
             if promotion.boosted:
                 scores = scores + (added := promotion.boosts(rows, now_ms))
@@ -279,13 +288,8 @@ class Recommender:
                     promotion.cap(rows, free, pinned)
             n = min(n, rows.shape[1])
             pool = min(max(self.config.diversity_pool, n), rows.shape[1])
-            pooled = best(free, pool)
-            near = None
-            if strength:
-                mine = np.take_along_axis(rows, pooled, axis=1)
-                near = cosines(self.items.vectors, self.items.mean, self.items.centred_scale, mine)
-            order = diversify(np.take_along_axis(free, pooled, axis=1), near, n, strength)
-            chosen = np.take_along_axis(pooled, order, axis=1)
+            items = self.items
+            chosen, order = diversified(free, rows, items.vectors, items.mean, items.centred_scale, pool, n, strength)
             if scored.candidates.cotext is not None:
                 places, within = self.config.new_items, self.config.new_within
                 chosen, came = self.sources.new.placed(chosen, rows, scored.candidates.cotext, free, places, within)
@@ -298,7 +302,7 @@ class Recommender:
                 listed = np.where(chosen < 0, np.float32(-np.inf), np.take_along_axis(scores, chosen, axis=1))
         with self._timed("reasons"):
             picked = np.take_along_axis(rows, chosen, axis=1)
-            parts = parts_of(scored.features, weights, chosen, TO_PARTS.argmax(axis=1), len(PARTS))
+            parts = parts_of(scored.features, weights, chosen, _PART, len(PARTS))
             if promotion.boosted:
                 promotion.count_boosts(picked[np.isfinite(listed)])
                 parts = np.concatenate([parts, np.take_along_axis(added, chosen, axis=1)[:, :, None]], axis=2)
@@ -355,13 +359,25 @@ class Recommender:
         vectors: NDArray[np.float32],
         membership: Membership | None,
         weights: NDArray[np.float32],
+        formed: NDArray[np.int64],
         offered: NDArray[np.bool_],
         now_ms: int,
         least: int,
         *,
+        layers: bool,
         rested: bool = False,
     ) -> Scored:
-        """``rested``: without what users were shown too often, which is no reason not to learn from a click on it."""
+        """As :meth:`score`.
+
+        Parameters
+        ----------
+        formed
+            Scorers whose log and rank matter: see :func:`~models.features.features_of`.
+        layers
+            Whether what the layers say matters at all.
+        rested
+            Without what users were shown too often, which is no reason not to learn from a click on it.
+        """
         with self._timed("filters"):
             withheld = self.filters.withheld(profiles, now_ms)
             if rested and self.fatigue:
@@ -376,14 +392,13 @@ class Recommender:
             values[1] = found.recent
             values[2] = found.text
             values[3] = found.like
-            values[4] = (
-                0 if self.layers is None or membership is None else self.layers.candidate_scores(membership, rows)
-            )
-            values[4] *= found.valid
+            values[_LAYER] = 0
+            if layers and self.layers is not None and membership is not None:
+                np.multiply(self.layers.candidate_scores(membership, rows), found.valid, out=values[_LAYER])
             counts = self.neighbours.counts[rows]
             values[5] = self._sequence_scores(histories, found, counts)
             values[6] = found.linear
-            made = features_of(values, *self._popularity(rows), counts)
+            made = features_of(values, *self._popularity(rows), counts, formed)
         with self._timed("score"):
             scores = score(weights, made, found.valid)
         return Scored(found, made, histories.buckets, scores)

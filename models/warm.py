@@ -8,6 +8,7 @@ import numpy as np
 
 from models.index import ItemIndex
 from models.items import ItemStore
+from models.layer_membership import soft
 from models.layer_view import LayerView
 from models.neighbours import Neighbours
 from models.profile import Profile
@@ -35,11 +36,17 @@ def warm() -> None:
     neighbours.grow()
     neighbours.counts[:_ITEMS] = 20
     neighbours.counts[_ITEMS - 1] = 0  # one is new
-    config = RankingConfig(weights={"text.ratio": (1.0,) * 6})  # what follows from text is told by a loop of its own
+    # loops of their own tell what follows from text, and what layers say
+    config = RankingConfig(weights={"text.ratio": (1.0,) * 6, "layer.ratio": (0.1,) * 6}, without=frozenset())
     seen = {int(items.hashes[0]): (0, "")}
-    for exact_below in (_ITEMS, 0):
-        index = ItemIndex(items, exact_below=exact_below, precision="bf16")
+    indexes = (
+        ItemIndex(items, precision="bf16"),
+        ItemIndex(items, precision="fp32"),
+        ItemIndex(items, exact_below=0),
+    )
+    for index in indexes:
         recommender = Recommender(items, neighbours, index, LayerView(items), config, sequence)
         user = Profile("", clicks=1, rows=[0], times=[0], events=[""], event_hashes=[0], seen=seen)
         user.vector = recommender.user_vectors([user])[0]
-        recommender.recommend([user], 0)
+        recommender.recommend([user] * 16, 0)  # of few the product with all items is another
+    soft(np.zeros((1, 2)), np.zeros(1, np.intp), 1.0)  # as where there are layers

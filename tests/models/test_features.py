@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from models.choosing import best
 from models.diversity import cosines, diversify
-from models.features import FEATURES, PARTS, SCORERS, TO_PARTS, features_of, popularity_forms
+from models.features import FEATURES, FORMS, PARTS, SCORERS, TO_PARTS, features_of, popularity_forms, weighed
 from models.histories import BUCKETS, Histories
 from models.popularity import HALF_LIVES
 from models.profile import Profile
@@ -43,6 +43,27 @@ def test_the_three_forms_are_those_of_the_design() -> None:
 def test_a_silent_scorer_adds_nothing() -> None:
     made = made_of(np.zeros((len(SCORERS), 2, 5), np.float32), counts=np.full((2, 5), 1e3, np.float32))
     assert not np.delete(made, FEATURES.index("item.log_count"), axis=1).any()
+
+
+def test_of_what_does_not_matter_there_is_the_ratio_alone() -> None:
+    draw = np.random.default_rng(4)
+    values, popularity = draw.random((len(SCORERS), 3, 50), np.float32), np.zeros((1, 2 * len(HALF_LIVES)), np.float32)
+    given = values, popularity, np.zeros((3, 50), np.int32), draw.random((3, 50), np.float32)
+    whole, some = features_of(*given), features_of(*given, np.array([1, 5]))
+    for feature, name in enumerate(FEATURES):
+        scorer, _, form = name.rpartition(".")
+        left_out = scorer in SCORERS and scorer not in (SCORERS[1], SCORERS[5]) and form in FORMS[1:]
+        np.testing.assert_array_equal(some[:, feature], 0 if left_out else whole[:, feature])
+        assert whole[:, feature].any() or name.startswith("popularity")
+
+
+def test_what_matters_is_what_anybody_weighs() -> None:
+    weights = np.zeros((2, 3, len(FEATURES)), np.float32)
+    assert not weighed(weights).any()
+    weights[1, 2, FEATURES.index("linear.log")] = -1
+    weights[0, 0, FEATURES.index("co.ratio")] = weights[:, :, FEATURES.index("item.new")] = 1
+    found = {(SCORERS[scorer], FORMS[form]) for scorer, form in zip(*weighed(weights).nonzero(), strict=True)}
+    assert found == {("linear", "log"), ("co", "ratio")}
 
 
 def ranks(ratio: np.ndarray) -> np.ndarray:

@@ -158,6 +158,29 @@ def test_a_layer_is_told_with_its_label() -> None:
     assert ranked.label
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        RankingConfig(),
+        RankingConfig(without=frozenset()),
+        RankingConfig(without=frozenset(), weights={"layer.ratio": (1,) * 6}),
+        RankingConfig(without=frozenset(), weights={"layer.rank": (1,) * 6, "co.ratio": (2,) * 6}),
+        RankingConfig(weights={"text.log": (1,) * 6}),
+    ],
+    ids=["default", "all", "layer's ratio", "layer's rank", "text's log"],
+)
+def test_what_a_list_leaves_out_weighs_nothing(config: RankingConfig) -> None:
+    """A list works out what is weighed, a lesson everything."""
+    shop = Shop(config=config)
+    shop.populate(users=400, clicks=5)
+    profiles = [shop.profiles[user] for user in ("u7", "u8", "u9")]
+    lists, scored = shop.recommender.recommend(profiles, NOW), shop.recommender.score(profiles, NOW)
+    for user, ranked in enumerate(lists):
+        known = dict(zip(scored.candidates.rows[user].tolist(), scored.scores[user].tolist(), strict=True))
+        assert ranked.scores == pytest.approx([known[row] for row in ranked.rows], abs=1e-3)
+        assert any(ranked.scores)
+
+
 # -- filters ---------------------------------------------------------------------------------------------------------
 
 
