@@ -32,17 +32,10 @@ def route(
     z: NDArray[np.floating], coarse: NDArray[np.floating], fine: NDArray[np.floating]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Coarse layer and leaf of each vector: the nearest coarse centre, then the nearest fine one below it."""
-    return below(distances(z, coarse), distances(z, fine))
-
-
-def below(
-    to_coarse: NDArray[np.float64], to_fine: NDArray[np.float64]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:  # fmt: skip
-    """:func:`route` by the distances, [n, coarse] and [n, leaves]."""
-    n, width = len(to_coarse), to_fine.shape[1] // to_coarse.shape[1]
-    branch = to_coarse.argmin(axis=1)
-    under = to_fine.reshape(n, -1, width)[np.arange(n), branch]
-    return branch, branch * width + under.argmin(axis=1)
+    width = len(fine) // len(coarse)
+    branch = distances(z, coarse).argmin(axis=1)
+    below = distances(z, fine).reshape(len(z), len(coarse), width)[np.arange(len(z)), branch]
+    return branch, branch * width + below.argmin(axis=1)
 
 
 def batch_kmeans(

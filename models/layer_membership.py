@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.compiled import compiled
+from models.compiled import compiled, reordering
 
 TOP: Final = 3
 """Fine layers that a user is in."""
@@ -39,9 +39,9 @@ def nobody(n: int) -> Membership:
 def soft(squared: NDArray[np.float64], own: NDArray[np.intp], spread: float) -> Membership:
     """Membership from squared distances.
 
-    First the layer that learning puts the vector in, then the nearest others, wherever they hang in the tree; weights
-    fall with the squared distance in units of the mean one, exp(−d² / spread). On both sides, counting and reading,
-    one layer alone is worth less (``python -m ops.bench.layers``).
+    First the layer that learning puts the vector in, then the nearest others, wherever they hang in the tree; of those
+    equally near the first. Weights fall with the squared distance in units of the mean one, exp(−d² / spread). On both
+    sides, counting and reading, one layer alone is worth less (``python -m ops.bench.layers``).
 
     Parameters
     ----------
@@ -52,35 +52,95 @@ def soft(squared: NDArray[np.float64], own: NDArray[np.intp], spread: float) -> 
     spread
         Mean squared distance to the own fine centre.
     """
-    return Membership(*_soft(np.ascontiguousarray(squared, np.float64), own, spread))
+    b, top = len(squared), min(TOP, squared.shape[1])
+    layers, weights = np.empty((b, top), np.intp), np.empty((b, top), np.float32)
+    _soft(np.ascontiguousarray(squared, np.float64), own, spread, layers, weights)
+    return Membership(layers, weights)
 
 
 @compiled
 def _soft(
-    squared: NDArray[np.float64], own: NDArray[np.intp], spread: float
-) -> tuple[NDArray[np.intp], NDArray[np.float32]]:  # fmt: skip
-    """:func:`soft`; of layers equally near the first."""
-    b, leaves = squared.shape
-    top = min(TOP, leaves)
-    layers, weights = np.empty((b, top), np.intp), np.empty((b, top), np.float32)
-    for user in range(b):
-        apart, nearest, count = squared[user], layers[user], 1
-        nearest[0] = own[user]
-        for leaf in range(leaves):
-            if leaf == own[user]:
-                continue
-            if count < top:
-                count += 1
-            elif top == 1 or not apart[leaf] < apart[nearest[top - 1]]:
-                continue
-            at = count - 1
-            while at > 1 and apart[leaf] < apart[nearest[at - 1]]:
-                nearest[at] = nearest[at - 1]
-                at -= 1
-            nearest[at] = leaf
-        least, total = apart[nearest].min(), 0.0
-        for i in range(top):
-            total += math.exp((least - apart[nearest[i]]) / max(spread, 1e-12))
-        for i in range(top):
-            weights[user, i] = math.exp((least - apart[nearest[i]]) / max(spread, 1e-12)) / total
-    return layers, weights
+    squared: NDArray[np.float64], own: NDArray[np.intp], spread: float, layers: NDArray[np.intp],
+    weights: NDArray[np.float32],
+) -> None:  # fmt: skip
+    """:func:`soft`: fill in ``layers`` and ``weights``."""
+    for user in range(len(squared)):
+        _weigh(squared[user], own[user], spread, layers[user], weights[user])
+
+
+def within(
+    vectors: NDArray[np.float32], basis: NDArray[np.float32], coarse: NDArray[np.float32], fine: NDArray[np.float32],
+    spread: float,
+) -> Membership:  # fmt: skip
+    """:func:`soft` of users by their vectors.
+
+    Parameters
+    ----------
+    vectors : float32 [b, d]
+        One of zeros, or that is not finite, is in the root alone.
+    basis : float32 [r, d]
+    coarse, fine : float32 [coarse, r], [leaves, r]
+        Centres; as many fine ones, one after the other, hang under each coarse one.
+    spread
+        As for :func:`soft`.
+    """
+    membership = nobody(len(vectors))
+    _within(vectors, basis, coarse, fine, spread, membership.layers, membership.weights)
+    return membership
+
+
+@compiled
+def _within(
+    vectors: NDArray[np.float32], basis: NDArray[np.float32], coarse: NDArray[np.float32], fine: NDArray[np.float32],
+    spread: float, layers: NDArray[np.intp], weights: NDArray[np.float32],
+) -> None:  # fmt: skip
+    """:func:`within`: fill in ``layers`` and ``weights`` of those of whom something is known."""
+    width, top, z = len(fine) // len(coarse), min(TOP, len(fine)), np.dot(vectors, basis.T)
+    for user in range(len(vectors)):
+        known, finite = False, True
+        for value in vectors[user]:
+            known |= value != 0
+            finite &= np.isfinite(value)
+        if known and finite:
+            branch = _apart(z[user], coarse).argmin()
+            apart = _apart(z[user], fine)
+            own = np.intp(branch * width) + apart[branch * width : (branch + 1) * width].argmin()
+            _weigh(apart, own, spread, layers[user, :top], weights[user, :top])
+
+
+@reordering
+def _apart(z: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Squared distances, float64 [k]."""
+    made = np.empty(len(centres))
+    for k in range(len(centres)):
+        squared = 0.0
+        for i in range(len(z)):
+            squared += (np.float64(z[i]) - np.float64(centres[k, i])) ** 2
+        made[k] = squared
+    return made
+
+
+@compiled
+def _weigh(
+    apart: NDArray[np.float64], own: np.intp, spread: float, layers: NDArray[np.intp], weights: NDArray[np.float32]
+) -> None:
+    """Fill in the layers of somebody, and how much he is in each, by the squared distances."""
+    top, count = len(layers), 1
+    layers[0] = own
+    for leaf in range(len(apart)):
+        if leaf == own:
+            continue
+        if count < top:
+            count += 1
+        elif top == 1 or not apart[leaf] < apart[layers[top - 1]]:
+            continue
+        at = count - 1
+        while at > 1 and apart[leaf] < apart[layers[at - 1]]:
+            layers[at] = layers[at - 1]
+            at -= 1
+        layers[at] = leaf
+    least, total = apart[layers].min(), 0.0
+    for i in range(top):
+        total += math.exp((least - apart[layers[i]]) / max(spread, 1e-12))
+    for i in range(top):
+        weights[i] = math.exp((least - apart[layers[i]]) / max(spread, 1e-12)) / total

@@ -7,12 +7,11 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.centres import below, distances
 from models.errors import InvalidEvent
 from models.feature_loops import weighed
 from models.features import popularity_forms
 from models.items import ItemStore
-from models.layer_membership import Membership, nobody, soft
+from models.layer_membership import Membership, nobody, within
 from models.popularity import HALF_LIVES
 from models.records import LayerInfo, LayerTree
 
@@ -81,8 +80,10 @@ class LayerView:
             If its arrays do not fit together.
         """
         r, d = tree.dimensions
-        basis = np.frombuffer(tree.basis, "<f4").reshape(r, d)
-        coarse, fine = (np.frombuffer(centres, "<f4").reshape(-1, r) for centres in (tree.coarse, tree.fine))
+        basis = np.frombuffer(tree.basis, "<f4").reshape(r, d).astype(np.float32)
+        coarse, fine = (
+            np.frombuffer(centres, "<f4").reshape(-1, r).astype(np.float32) for centres in (tree.coarse, tree.fine)
+        )
         if d != self.items.dimension or not len(coarse) or len(fine) % len(coarse):
             raise InvalidEvent(f"layers: {len(fine)} fine centres under {len(coarse)}, in {d} dimensions")
         self._basis, self._coarse, self._fine = basis, coarse, fine
@@ -117,17 +118,11 @@ class LayerView:
     def membership(self, vectors: NDArray[np.float32]) -> Membership:
         """Layers of users, from their vectors float32 [b, d].
 
-        See :func:`~models.layer_membership.soft`; a zero vector, or one that is not finite, is in the root alone.
+        See :func:`~models.layer_membership.within`; a zero vector, or one that is not finite, is in the root alone.
         """
-        membership = nobody(len(vectors))
-        known = np.flatnonzero(np.isfinite(vectors).all(axis=1) & vectors.any(axis=1))
-        if self._basis is not None and len(known):
-            z = vectors[known] @ self._basis.T
-            to_fine = distances(z, self._fine)
-            own = soft(to_fine**2, below(distances(z, self._coarse), to_fine)[1], self._spread)
-            membership.layers[known, : own.layers.shape[1]] = own.layers
-            membership.weights[known, : own.layers.shape[1]] = own.weights
-        return membership
+        if self._basis is None:
+            return nobody(len(vectors))
+        return within(vectors, self._basis, self._coarse, self._fine, self._spread)
 
     def layer_id(self, layer: int) -> str:
         """Id of a fine layer: ``3.5``; the root's for -1."""

@@ -28,20 +28,20 @@ def between(
     maybe = np.zeros(_BITS + 1, np.uint8)  # whether a target ends on these bits: one entry in 400 is looked at
     places = np.zeros(table.ids.shape[1] + 1, np.int32)
     for user in range(b):
-        for target in targets[user]:
-            maybe[target & _BITS] = 1
+        for target in range(t):
+            maybe[targets[user, target] & _BITS] = 1
         for m in range(rows.shape[1]):
             row, weight, count = rows[user, m], weights[user, m], 0
-            ids = table.ids[row]
             for e in range(table.sizes[row] if weight != 0 else 0):
                 places[count] = e
-                count += maybe[np.uint32(ids[e]) & np.uint32(_BITS)]
-            for e in places[:count]:
+                count += maybe[np.uint32(table.ids[row, e]) & np.uint32(_BITS)]
+            for place in range(count):
+                e = places[place]
                 for target in range(t):
-                    if targets[user, target] == ids[e]:
+                    if targets[user, target] == table.ids[row, e]:
                         made[user, target, m] += weight * table.weights[row, e]
-        for target in targets[user]:
-            maybe[target & _BITS] = 0
+        for target in range(t):
+            maybe[targets[user, target] & _BITS] = 0
     return made
 
 

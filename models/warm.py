@@ -8,7 +8,7 @@ import numpy as np
 
 from models.index import ItemIndex
 from models.items import ItemStore
-from models.layer_membership import soft
+from models.layer_membership import soft, within
 from models.layer_view import LayerView
 from models.neighbours import Neighbours
 from models.profile import Profile
@@ -49,4 +49,6 @@ def warm() -> None:
         user = Profile("", clicks=1, rows=[0], times=[0], events=[""], event_hashes=[0], seen=seen)
         user.vector = recommender.user_vectors([user])[0]
         recommender.recommend([user] * 16, 0)  # of few the product with all items is another
-    soft(np.zeros((1, 2)), np.zeros(1, np.intp), 1.0)  # as where there are layers
+    some = np.zeros((1, 2), np.float32)  # there are no layers above
+    within(some, some, some[:, :1].copy(), some[:, :1].copy(), 1.0)
+    soft(np.zeros((1, 2)), np.zeros(1, np.intp), 1.0)

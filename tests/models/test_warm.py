@@ -37,9 +37,10 @@ ROOT = Path(__file__).parents[2]
 CALLED_BY_PYTHON = (
     choosing.best, choosing.parts_of, choosing.summed, cotext._placed, diversity.diversified, feature_loops.rank,
     feature_loops.spread, feature_loops.weighed, filters._offered, finding.find, hash_rows._enter,
-    hash_rows._look_up, index._products, layer_membership._soft, product._centre, product._widened,
-    reason_loops.between, reason_loops.draw_near, reason_loops.shared, reason_loops.strongest, sequence_loops.drawn,
-    sequence_loops.gelu, sequence_loops.logits_of, sequence_loops.normed, sequence_loops.placed,
+    hash_rows._look_up, index._products, layer_membership._soft, layer_membership._within, product._centre,
+    product._widened, reason_loops.between, reason_loops.draw_near, reason_loops.shared, reason_loops.strongest,
+    sequence_loops.drawn, sequence_loops.gelu, sequence_loops.logits_of, sequence_loops.normed,
+    sequence_loops.placed,
 )  # fmt: skip
 POLICY = """
 [repeat_after]
