@@ -26,6 +26,10 @@ def _sum_up(clicks: Clicks, user: int, tables: Tables, scratch: Scratch) -> tupl
     while said < clicks.rows.shape[1] and clicks.like[user, said] != 0:
         said += 1
     rows = clicks.rows[user, :said]
+    for m in range(said):  # so that the rows come in from memory side by side, not one after the other
+        for table in (tables.co, tables.linear, tables.like):
+            for e in range(0, table.sizes[rows[m]], _LINE):
+                touched[0, 0] += table.ids[rows[m], e] + np.int32(table.weights[rows[m], e])
     like = _add(tables.like, rows, clicks.like[user], sums[LIKE], touched[LIKE], 0)
     linear = _add(tables.linear, rows, clicks.linear[user], sums[LINEAR], touched[LINEAR], 0)
     newest = min(said, clicks.recent.shape[1])
@@ -43,9 +47,6 @@ def _add(
     Whether an item was touched before cannot be predicted, and a wrong guess costs as much as all the rest: so without
     a branch. One whose sum has been 0 in between counts as touched twice.
     """
-    for m in range(len(rows)):  # so that the rows come in from memory side by side, not one after the other
-        for e in range(0, table.sizes[rows[m]], _LINE):
-            touched[count] += table.ids[rows[m], e] + np.int32(table.weights[rows[m], e])
     for m in range(len(rows)):
         ids, weights, weight = table.ids[rows[m]], table.weights[rows[m]], clicked[m]
         for e in range(table.sizes[rows[m]]):
