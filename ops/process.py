@@ -65,6 +65,7 @@ class Process:
         self.metrics = Metrics(registry or CollectorRegistry(), version("strata-recommender"))
         self.assembly = Assembly(settings, connection, self.metrics, self.roles, traced)
         self.failure: BaseException | None = None
+        self._alone = False  # whether torch has one thread here
         self._stop = threading.Event()
         self._loops: list[Loop | FeedRole] = []
         self._threads: list[threading.Thread] = []
@@ -95,7 +96,8 @@ class Process:
         faiss.omp_set_num_threads(1)  # the cores are the encoder's
         threadpool_limits(1, user_api="blas")
         if settings.encoder_process or not encodes:
-            torch.set_num_threads(1)  # of this process; the other's are a setting
+            self._alone = True  # of this process; the other's threads are a setting
+            torch.set_num_threads(1)
         if encodes:
             assembly.open_queue()
         settings.topics.ensure(self.connection, create=settings.create_topics)
@@ -170,6 +172,8 @@ class Process:
         return next((loop.server.url for loop in self._loops if isinstance(loop, FeedRole)), None)
 
     def _run(self, loop: Loop | FeedRole) -> None:
+        if self._alone:
+            torch.set_num_threads(1)  # again: MKL, which multiplies in fp32, takes it for the calling thread alone
         try:
             loop.run(self._stop)
         except BaseException as error:
