@@ -9,6 +9,7 @@ Both go through the decoders of :mod:`models.events`, so a data set is judged as
 from __future__ import annotations
 
 import gzip
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -70,7 +71,7 @@ def write(folder: Path, items: Iterable[dict[str, Any]], clicks: Iterable[dict[s
     items, clicks
         JSON objects with the fields of :class:`~models.events.Item` and :class:`~models.events.Click`.
     """
-    partial = folder.with_name(folder.name + ".partial")
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")  # another process may write the same one
     partial.mkdir(parents=True, exist_ok=True)
     for name, lines in ((ITEMS, items), (CLICKS, clicks)):
         # level 1: a second instead of ten for a million clicks; no time in the header: the same data, the same bytes
@@ -78,12 +79,14 @@ def write(folder: Path, items: Iterable[dict[str, Any]], clicks: Iterable[dict[s
             rest = iter(lines)
             while chunk := list(islice(rest, _CHUNK)):
                 file.write(_json.encode_lines(chunk))
-    if folder.exists():
+    try:
+        partial.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
         for name in (ITEMS, CLICKS):
             (partial / name).replace(folder / name)
         partial.rmdir()
-    else:
-        partial.rename(folder)
     return Dataset(folder)
 
 

@@ -114,7 +114,9 @@ def test_it_ends_cleanly_when_interrupted() -> None:
         assert run.stdout is not None
         told = ""
         while "metrics at" not in told:
-            told += run.stdout.readline()
+            line = run.stdout.readline()
+            assert line, f"it ended early: {told}"
+            told += line
         children = descendants(run.pid)
         os.killpg(run.pid, signal.SIGINT)  # as a terminal does
         rest, _ = run.communicate(timeout=35)

@@ -1,6 +1,9 @@
 """Data sets on disk."""
 
 import gzip
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +46,18 @@ def test_a_broken_line_is_told_by_its_number(tmp_path: Path) -> None:
         file.write(b'{"user_id": 5}\n')
     with pytest.raises(ConfigurationError, match="line 2"):
         list(data.clicks())
+
+
+def test_of_two_processes_that_write_the_same_at_once_neither_stumbles(tmp_path: Path) -> None:
+    code = (
+        "import itertools, sys, pathlib\n"
+        "from producers.dataset import write\n"
+        f"clicks = itertools.repeat({CLICK!r}, 200_000)\n"
+        f"write(pathlib.Path(sys.argv[1]), [{ITEM!r}], clicks)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", code, str(tmp_path / "shop")]
+    both = [subprocess.Popen(command, env=environment) for _ in range(2)]
+    assert [process.wait(60) for process in both] == [0, 0]
+    assert sum(1 for _ in Dataset(tmp_path / "shop").clicks()) == 200_000
+    assert [path.name for path in tmp_path.iterdir()] == ["shop"]
