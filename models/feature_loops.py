@@ -10,17 +10,14 @@ from models.compiled import compiled
 
 @compiled
 def spread(
-    values: NDArray[np.float32], tops: NDArray[np.float32], formed: NDArray[np.int64], popularity: NDArray[np.float32],
-    places: NDArray[np.int32], counts: NDArray[np.float32], at: int, low: np.uint32, made: NDArray[np.float32],
-    keys: NDArray[np.uint32],
+    values: NDArray[np.float32], formed: NDArray[np.int64], popularity: NDArray[np.float32], places: NDArray[np.int32],
+    counts: NDArray[np.float32], at: int, low: np.uint32, made: NDArray[np.float32], keys: NDArray[np.uint32],
 ) -> None:  # fmt: skip
     """Fill in the features but for what :func:`numpy.log`, ``exp`` and ``sort`` do to many at a time.
 
     Parameters
     ----------
     values : float32 [scorers, b, m]
-    tops : float32 [scorers, b]
-        The largest of each.
     formed : int64 [k]
         The scorers whose log and rank are wanted; those of the others are 0.
     popularity : float32 [places, k]
@@ -37,10 +34,16 @@ def spread(
     """
     scorers, b, m = values.shape
     high = ~low
+    top = np.zeros(1, np.float32)
+    top_bits = top.view(np.int32)
     for user in range(b):
         for s in range(scorers):
             of, ratio = values[s, user], made[user, 3 * s]
-            scale = np.float32(1) / max(tops[s, user], np.float32(1e-12))
+            said, largest = of.view(np.int32), np.int32(0)
+            for i in range(m):  # the bits order as what is not negative does, and many are compared at a time
+                largest = max(largest, said[i])
+            top_bits[0] = largest
+            scale = np.float32(1) / max(top[0], np.float32(1e-12))
             for i in range(m):
                 ratio[i] = of[i] * scale
             made[user, 3 * s + 1 : 3 * s + 3] = 0

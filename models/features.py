@@ -126,7 +126,7 @@ def features_of(
     _, b, m = values.shape
     made, keys = np.empty((b, len(FEATURES), m), np.float32), np.empty((b, len(formed), m), np.uint32)
     low = np.uint32((1 << (m - 1).bit_length()) - 1)
-    spread(values, values.max(axis=2), formed, popularity, places, counts, _POPULARITY, low, made, keys)
+    spread(values, formed, popularity, places, counts, _POPULARITY, low, made, keys)
     for scorer in formed.tolist():
         log = made[:, 3 * scorer + 1]
         np.log(log, out=log)  # vectorised, which log1p is not; the third comes with the ranks
