@@ -41,9 +41,7 @@ ranks, co has a thousandth of the score, to put equals in order."""
 
 _TINY: Final = 1e-9
 _TITLE: Final = 60  # characters of a title in a sentence
-_CO, _TEXT, _LAYER, _SEQUENCE, _LINEAR, _POPULARITY, _NEW = (
-    PARTS.index(name) for name in ("co", "text", "layer", "sequence", "linear", "popularity", "new")
-)
+_CO, _TEXT, _LINEAR = (PARTS.index(part) for part in ("co", "text", "linear"))
 
 
 def because(
@@ -160,36 +158,37 @@ def sentence(
     featured
         The policy has put it there.
     """
-    if len(parts) > len(PARTS):
-        total -= parts[-1]
-        featured = featured or parts[-1] > total
+    co, text, own_layer, sequence, linear, popularity, new, *policy = parts  # as PARTS has them
+    if policy:
+        total -= policy[0]
+        featured = featured or policy[0] > total
     if featured:
         return "Featured"
     raised = 0.0
-    for part in parts[: len(PARTS)]:
+    for part in (co, text, own_layer, sequence, linear, popularity, new):
         if part > 0:  # a learned weight may be below 0
             raised += part
-    by_layer = layer and parts[_LAYER] >= MATTERS * raised > 0
-    together = max(parts[_CO], 0.0) + max(parts[_LINEAR], 0.0)
-    popular = parts[_POPULARITY] + (0 if layer else parts[_LAYER])  # who is in no layer is with everybody
+    by_layer = layer and own_layer >= MATTERS * raised > 0
+    together = (co if co > 0 else 0.0) + (linear if linear > 0 else 0.0)
+    popular = popularity if layer else popularity + own_layer  # who is in no layer is with everybody
     if named:
         verb = VERBS.get(event, "chose")
-        text = f"Because you {verb} {named}" if together >= MATTERS * raised else f"Like {named}, which you {verb}"
+        told = f"Because you {verb} {named}" if together >= MATTERS * raised else f"Like {named}, which you {verb}"
         if by_layer:
-            return f"{text}; people in ‘{layer}’ also choose it"
-        return f"{text}; popular right now" if popular >= 0.3 * raised > 0 else text
+            return f"{told}; people in ‘{layer}’ also choose it"
+        return f"{told}; popular right now" if popular >= 0.3 * raised > 0 else told
     if by_layer:
         return f"People in ‘{layer}’ choose it"
-    if parts[_SEQUENCE] > max(together, parts[_TEXT], popular, 0):
+    if sequence > max(together, text, popular, 0):
         return "Often chosen next by people who chose what you chose"
-    if together > max(parts[_TEXT], popular, 0):
+    if together > max(text, popular, 0):
         return "Often chosen together with what you chose"
-    if parts[_TEXT] > max(popular, 0):
+    if text > max(popular, 0):
         return "Close to what you have been choosing"
     if popular > 0:
         return "Popular right now"
     # of what is new nothing is known; what is known and does not speak for it, speaks against it
-    return "New in the catalogue" if parts[_NEW] > 0 or not any(parts) else "Something different"
+    return "New in the catalogue" if new > 0 or not any(parts) else "Something different"
 
 
 def short(title: str) -> str:

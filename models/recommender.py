@@ -24,7 +24,7 @@ from models.finding_arrays import Quota
 from models.histories import Histories
 from models.index import ItemIndex
 from models.items import ItemStore
-from models.neighbours import Neighbours
+from models.neighbours import WINDOW, Neighbours
 from models.policy import Policy
 from models.popularity import HALF_LIVES
 from models.profile import Profile
@@ -246,7 +246,7 @@ class Recommender:
     def ranked_items(self, ranked: RankedList, profile: Profile) -> tuple[RankedItem, ...]:
         """A list as it is published: titles, and each item's reason."""
         ids, titles = self.items.ids, self.items.titles
-        events = dict(zip(profile.rows, profile.events, strict=True))
+        events = dict(zip(profile.rows[-WINDOW:], profile.events[-WINDOW:], strict=True))  # a cause is one of these
         if len(clicks := self._clicks) > _CLICKS:
             clicks.clear()
         out = []
