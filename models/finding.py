@@ -13,7 +13,7 @@ CO, RECENT, LINEAR, LIKE = range(4)
 _WITHHELD, _TAKEN = 1, 2  # bits of an item's state
 _LINE = 16  # entries in a line of the processor's cache
 _TINY = float(np.nextafter(np.float32(0), np.float32(1)))  # the least that can be said of an item
-_STRIDE = 8  # what is near by text is told by every 8th item: some 80 are wanted, not exactly 80
+_STRIDE = 8  # a sample is every 8th item: of what is near by text some 80 are wanted, not exactly 80
 
 # Items are numbered without a sign where they index arrays here: no index below 0 is looked for from the end then.
 
