@@ -61,6 +61,7 @@ _TEXT, _TEXT_NEW = FEATURES.index("text.ratio"), FEATURES.index("text.new")
 _POPULARITY = FEATURES.index(f"popularity.{HALF_LIVES[0]:.0f}.ratio")
 
 EVERY: Final = np.arange(len(SCORERS))
+"""Positions of all of :data:`SCORERS`."""
 
 TO_PARTS: Final = np.array([[part_of(feature) == part for part in PARTS] for feature in FEATURES], np.float32)
 """float32 [features, parts]: (features · weights) summed by part."""

@@ -18,7 +18,7 @@ from models.choosing import parts_of, summed
 from models.diversity import diversified
 from models.experts import Rankings
 from models.fatigue import Fatigue
-from models.features import PARTS, SCORERS, TO_PARTS, features_of, part_of, weighed
+from models.features import FORMS, PARTS, SCORERS, TO_PARTS, features_of, part_of, weighed
 from models.filters import Filters
 from models.finding_arrays import Quota
 from models.histories import Histories
@@ -129,7 +129,9 @@ class Recommender:
         self.young = 0
         self.arms = Arms(config.arms)
         self._rankings = Rankings(self.weights)
-        self._on = np.flatnonzero([part_of(scorer) not in config.without for scorer in SCORERS])
+        # a lesson compares the experts, which go by the ratios, and teaches whatever is on
+        self._taught = np.ones((len(SCORERS), len(FORMS)), np.bool_)
+        self._taught[:, 1:] = [[part_of(scorer) not in config.without] for scorer in SCORERS]
         self.timings: dict[str, float] = defaultdict(float)
         self._clock = clock
         self.counts: dict[str, int] = defaultdict(int)
@@ -241,7 +243,7 @@ class Recommender:
         histories = Histories.of(profiles)
         weights, offered = self.weights[histories.buckets], self.filters.offered(now_ms)
         places = self._places(profiles)
-        return self._score(profiles, histories, *places, weights, self._on, offered, now_ms, n, layers=True)
+        return self._score(profiles, histories, *places, weights, self._taught, offered, now_ms, n)
 
     def ranked_items(self, ranked: RankedList, profile: Profile) -> tuple[RankedItem, ...]:
         """A list as it is published: titles, and each item's reason."""
@@ -270,9 +272,8 @@ class Recommender:
         histories = Histories.of(profiles)
         weights = by_arm[[self.arms.number(profile.user_id) for profile in profiles], histories.buckets]
         vectors, membership = self._places(profiles)
-        formed, layers = np.flatnonzero(matters[:, 1:].any(axis=1)), bool(matters[_LAYER].any())
         scored = self._score(
-            profiles, histories, vectors, membership, weights, formed, offered, now_ms, n, layers=layers, rested=True
+            profiles, histories, vectors, membership, weights, matters, offered, now_ms, n, rested=True
         )
         rows, scores = scored.candidates.rows, scored.scores
         promotion, strength = self.promotion, float(self._diversity)
@@ -359,22 +360,20 @@ class Recommender:
         vectors: NDArray[np.float32],
         membership: Membership | None,
         weights: NDArray[np.float32],
-        formed: NDArray[np.int64],
+        matters: NDArray[np.bool_],
         offered: NDArray[np.bool_],
         now_ms: int,
         least: int,
         *,
-        layers: bool,
         rested: bool = False,
     ) -> Scored:
         """As :meth:`score`.
 
         Parameters
         ----------
-        formed
-            Scorers whose log and rank matter: see :func:`~models.features.features_of`.
-        layers
-            Whether what the layers say matters at all.
+        matters : bool [scorers, 3]
+            Which of a scorer's features matter: see :func:`~models.features.weighed`. Of what does not, little is
+            worked out.
         rested
             Without what users were shown too often, which is no reason not to learn from a click on it.
         """
@@ -393,11 +392,12 @@ class Recommender:
             values[2] = found.text
             values[3] = found.like
             values[_LAYER] = 0
-            if layers and self.layers is not None and membership is not None:
+            if matters[_LAYER].any() and self.layers is not None and membership is not None:
                 np.multiply(self.layers.candidate_scores(membership, rows), found.valid, out=values[_LAYER])
             counts = self.neighbours.counts[rows]
             values[5] = self._sequence_scores(histories, found, counts)
             values[6] = found.linear
+            formed = np.flatnonzero(matters[:, 1:].any(axis=1))
             made = features_of(values, *self._popularity(rows), counts, formed)
         with self._timed("score"):
             scores = score(weights, made, found.valid)

@@ -65,7 +65,7 @@ class Process:
         self.metrics = Metrics(registry or CollectorRegistry(), version("strata-recommender"))
         self.assembly = Assembly(settings, connection, self.metrics, self.roles, traced)
         self.failure: BaseException | None = None
-        self._alone = False  # whether torch has one thread here
+        self._one_thread = False  # whether torch has but one here
         self._stop = threading.Event()
         self._loops: list[Loop | FeedRole] = []
         self._threads: list[threading.Thread] = []
@@ -96,7 +96,7 @@ class Process:
         faiss.omp_set_num_threads(1)  # the cores are the encoder's
         threadpool_limits(1, user_api="blas")
         if settings.encoder_process or not encodes:
-            self._alone = True  # of this process; the other's threads are a setting
+            self._one_thread = True  # of this process; the other's threads are a setting
             torch.set_num_threads(1)
         if encodes:
             assembly.open_queue()
@@ -172,7 +172,7 @@ class Process:
         return next((loop.server.url for loop in self._loops if isinstance(loop, FeedRole)), None)
 
     def _run(self, loop: Loop | FeedRole) -> None:
-        if self._alone:
+        if self._one_thread:
             torch.set_num_threads(1)  # again: MKL, which multiplies in fp32, takes it for the calling thread alone
         try:
             loop.run(self._stop)

@@ -143,6 +143,7 @@ def test_the_candidates_are_the_best_of_every_source(seed: int, quota: Quota) ->
     for user in range(case.users):
         rows = found_by(found, user)
         assert len({*rows}) == len(rows), "none twice"
+        assert not found.rows[user, len(rows) :].any(), "and 0 in the places that are left"
         wanted = case.wanted(user)
         assert {*rows} >= wanted
         assert len(rows) == max(len(wanted), case.fewest), "and no other, unless the list would be short"

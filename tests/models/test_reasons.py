@@ -35,3 +35,12 @@ def test_a_share_is_one_of_what_raises_the_item() -> None:
 def test_a_click_that_was_named_by_what_goes_together_is_not_called_alike() -> None:
     assert said({"co": 0.5, "text": 2.0}, "Tea") == "Because you looked at Tea"
     assert said({"co": 0.01, "text": 2.0}, "Tea") == "Like Tea, which you looked at"
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+def test_what_is_told_goes_by_shares_whatever_the_scores_are(scale: float) -> None:
+    def scaled(**parts: float) -> str:
+        return said({part: scale * value for part, value in parts.items()}, "Tea")
+
+    assert scaled(co=0.3, popularity=0.7) == "Because you looked at Tea; popular right now"
+    assert scaled(co=0.05, text=0.95) == "Like Tea, which you looked at"

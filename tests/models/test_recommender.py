@@ -148,6 +148,15 @@ def test_reasons_are_plain_sentences_with_titles_and_events(shop: Shop) -> None:
     assert msgspec.json.decode(msgspec.json.encode(items), type=tuple[RankedItem, ...]) == items
 
 
+def test_of_a_long_history_the_newest_event_of_a_click_is_told() -> None:
+    shop = Shop(each=40)
+    shop.populate()
+    shop.click("long", *(f"seeds-{i}" for i in range(30)), event="view")
+    profile = shop.click("long", *(f"seeds-{i}" for i in range(8)), event="purchase")
+    texts = [item.reason.text for item in shop.recommender.ranked_items(one(shop, profile), profile)]
+    assert any(text.startswith("Because you bought Seeds number") for text in texts)
+
+
 def test_a_layer_is_told_with_its_label() -> None:
     shop = Shop()
     shop.populate(users=400, clicks=5)

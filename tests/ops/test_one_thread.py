@@ -24,7 +24,7 @@ class Loop:
             print((time.process_time() - whole) / (time.thread_time() - own))
 
 torch.set_num_threads(1)
-process = types.SimpleNamespace(_alone=True, failure=None, _stop=threading.Event())
+process = types.SimpleNamespace(_one_thread=True, failure=None, _stop=threading.Event())
 thread = threading.Thread(target=Process._run, args=(process, Loop()))
 thread.start()
 thread.join()
