@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from models.choosing import best
 from models.compiled import reordering
 from models.items import ItemStore
-from models.kernels import Precision
-from models.product import HalfProduct, cosines
+from models.kernels import Product
+from models.product import SMALL, cosines
 
 _DRIFT: Final = 0.03  # how far the mean may move from the built index's, as a length, before it is built anew
 _WIDER: Final = 2  # so many times what is asked for is scored again exactly: one bit a dimension orders roughly
@@ -39,7 +39,8 @@ class ItemIndex:
         What stands in above: ``ivf`` (inverted lists of vectors at one bit a dimension, by RaBitQ: little memory, cheap
         updates) or ``hnsw`` (a graph over copies of the vectors: slower to build and to update).
     precision
-        Of the exact search's product; bf16 only where the processor has instructions for it.
+        Of the exact search's product; bf16 and int8 only where the processor has instructions for it:
+        :func:`~models.kernels.faster_product`.
     probes
         Inverted lists looked into, or the graph's ``efSearch``; more finds more and costs more.
     """
@@ -50,7 +51,7 @@ class ItemIndex:
         *,
         exact_below: int = 20_000,
         kind: Literal["ivf", "hnsw"] = "ivf",
-        precision: Precision = "fp32",
+        precision: Product = "fp32",
         probes: int = 16,
     ) -> None:
         self.items = items
@@ -58,7 +59,7 @@ class ItemIndex:
         self.kind = kind
         self.precision = precision
         self.probes = probes
-        self._half = HalfProduct(items) if precision == "bf16" else None
+        self._small = SMALL[precision](items) if precision in SMALL else None
         self.builds = 0
         self._index: Any = None  # faiss is treated as untyped: its wrappers add attributes at run time
         self._centres = np.zeros((0, items.dimension), np.float32)  # of the inverted lists
@@ -81,8 +82,8 @@ class ItemIndex:
         if len(items) <= self.exact_below:
             self._index = None
             self._held.clear()
-            if self._half is not None:
-                self._half.follow(np.fromiter(sorted(items.changed), np.int64))
+            if self._small is not None:
+                self._small.follow(np.fromiter(sorted(items.changed), np.int64))
             items.changed.clear()
             return
         moved = float(np.linalg.norm(items.mean - self._mean))
@@ -96,7 +97,7 @@ class ItemIndex:
 
     def scores(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Cosine of every item with each (centred) vector, float32 [b, len(items)]; 0 for an item without a vector."""
-        return cosines(self.items, vectors) if self._half is None else self._half.cosines(vectors)
+        return cosines(self.items, vectors) if self._small is None else self._small.cosines(vectors)
 
     def cosines(self, vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Cosine of each (centred) vector [b, d] with some items of its own [b, m]; 0 for one without a vector."""

@@ -11,6 +11,7 @@ from models.items import ItemStore
 from models.layer_membership import soft, within
 from models.layer_view import LayerView
 from models.neighbours import Neighbours
+from models.product import quantised, scaled
 from models.profile import Profile
 from models.ranker import RankingConfig
 from models.recommender import Recommender
@@ -52,3 +53,4 @@ def warm() -> None:
     some = np.zeros((1, 2), np.float32)  # there are no layers above
     within(some, some, some[:, :1].copy(), some[:, :1].copy(), 1.0)
     soft(np.zeros((1, 2)), np.zeros(1, np.intp), 1.0)
+    scaled(np.zeros((1, 1), np.int32), quantised(some)[1], some[0])  # the product in int8 is not torch's everywhere

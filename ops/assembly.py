@@ -31,7 +31,7 @@ from models.encoder import Encoder
 from models.encoder_process import EncoderProcess
 from models.index import ItemIndex
 from models.items import ItemStore
-from models.kernels import faster_precision
+from models.kernels import faster_product
 from models.layer_view import LayerView
 from models.layers import LayerLearner
 from models.neighbours import Neighbours
@@ -168,7 +168,7 @@ class Assembly:
                 items,
                 exact_below=settings.index_exact_below,
                 kind=settings.index,
-                precision=self.encoder.precision if self.encoder.device == "cpu" else faster_precision(),
+                precision=faster_product() if settings.precision == "auto" else settings.precision,
             ),
             LayerView(items),
             settings.ranking,

@@ -23,7 +23,7 @@ from models.events import Click
 from models.histories import Histories
 from models.index import ItemIndex
 from models.items import ItemStore
-from models.kernels import Precision
+from models.kernels import Product
 from models.layer_view import LayerView
 from models.layers import LayerLearner
 from models.lessons import Question, Teacher
@@ -69,7 +69,7 @@ class System:
     """How the ranker's weights learn; a sample of 0 leaves them as they are set."""
     weights_age: int = 0
     """Blocks by which the weights that serve and teach are older than what is known: a service's are a second old."""
-    precision: Precision = "fp32"
+    precision: Product = "fp32"
     """Of the product of users and items."""
     sequence: SequenceLearning | None = field(default_factory=SequenceLearning)
     """How the deep part is trained; None: there is none."""

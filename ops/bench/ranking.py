@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from models.index import ItemIndex
 from models.items import ItemStore
-from models.kernels import faster_precision
+from models.kernels import faster_product
 from models.layer_settings import LayerSettings
 from models.layer_view import LayerView
 from models.lessons import Teacher
@@ -64,7 +64,7 @@ def speed(
     deep.put(SequenceNet(dimension), 1)
     while deep.pending:
         deep.follow()
-    index = ItemIndex(store, precision=faster_precision())  # as an updater has it
+    index = ItemIndex(store, precision=faster_product())  # as an updater has it
     recommender = Recommender(store, neighbours, index, _layers(store, draw), config, deep)
     teacher = Teacher(recommender, LearningConfig(young=0))
     listed, taught, looked_up = [], [], []
@@ -166,7 +166,7 @@ def speed_section() -> str:
         "### What it costs",
         "",
         "Made-up users with 50 clicks, 384 dimensions, users in batches of 64, one core: µs of CPU time an event."
-        f" The product of users and items is in {faster_precision()}, the faster one here.",
+        f" The product of users and items is in {faster_product()}, the faster one here.",
         "A look-up of what an item reads like comes once for each item that somebody has clicked.",
         "",
         "| items | list | learning (a quarter of the clicks) | together | target | reached | a look-up |",

@@ -26,6 +26,7 @@ from threadpoolctl import threadpool_limits
 from consumers.tables import TableReader
 from models.encoder import Encoder
 from models.events import Click, decode_click
+from models.kernels import faster_product
 from models.records import LayerRef, Recommendation, Source
 from ops import catalogue
 from ops.bench.machine import cpu
@@ -80,7 +81,7 @@ def prepared(data: str, learn: int = LEARN) -> tuple[System, list[Click]]:
     clicks = list(source.clicks(2 * learn))
     learn = min(learn, len(clicks) // 2)
     encoder = Encoder.load()
-    system = System(catalogue.of(source, encoder), precision=encoder.precision)
+    system = System(catalogue.of(source, encoder), precision=faster_product())
     for start in range(0, learn, BLOCK):
         system.learn(clicks[start : min(start + BLOCK, learn)], start)
     return system, clicks[learn:]

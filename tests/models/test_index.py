@@ -5,6 +5,7 @@ import pytest
 
 from models.index import ItemIndex
 from models.items import ItemStore
+from models.kernels import Product
 from models.records import ItemVector, half
 
 D = 48
@@ -194,18 +195,21 @@ def test_a_small_change_does_not_rebuild() -> None:
     assert index.builds == 1
 
 
-def test_the_product_in_bf16_is_the_exact_one_but_for_rounding_and_follows_the_catalogue() -> None:
+@pytest.mark.parametrize(("precision", "within"), [("bf16", 0.01), ("int8", 0.02)])
+def test_the_product_of_less_bits_is_the_exact_one_but_for_rounding_and_follows_the_catalogue(
+    precision: Product, within: float
+) -> None:
     items, exact = filled()
-    half = ItemIndex(items, precision="bf16")
+    small = ItemIndex(items, precision=precision)
 
     def agrees() -> None:
         items.recentre()
         changed = set(items.changed)
         exact.sync()
         items.changed.update(changed)  # the other index has emptied it
-        half.sync()
+        small.sync()
         users = items.centred(np.arange(0, len(items), 97)).copy()
-        assert exact.scores(users) == pytest.approx(half.scores(users), abs=0.01)
+        assert exact.scores(users) == pytest.approx(small.scores(users), abs=within)
 
     agrees()
     version = items.mean_version
@@ -215,4 +219,4 @@ def test_the_product_in_bf16_is_the_exact_one_but_for_rounding_and_follows_the_c
     assert items.mean_version > version
     put(items, "i7", -vectors(1, seed=4)[0])  # one alone: the mean stays
     agrees()
-    assert recall(items, half) > 0.9
+    assert recall(items, small) > 0.9

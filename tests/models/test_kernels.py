@@ -7,7 +7,16 @@ from torch.nn.functional import gelu
 from transformers import BertConfig, BertModel
 
 from models import kernels
-from models.kernels import DTYPES, Precision, PrepackedLinear, faster_precision, prepack, prepacked_is_faster
+from models.kernels import (
+    DTYPES,
+    Precision,
+    PrepackedLinear,
+    Product,
+    faster_precision,
+    faster_product,
+    prepack,
+    prepacked_is_faster,
+)
 
 
 @pytest.fixture(params=["fp32", "bf16"])
@@ -29,6 +38,47 @@ def test_the_faster_precision_is_measured(bf16_slower_by: float, faster: str, mo
     assert faster_precision() == faster
     # where bf16 is emulated the whole product would take seconds, and is not tried
     assert (("bf16", kernels.ROWS) in asked) == (bf16_slower_by < 100)
+
+
+@pytest.mark.parametrize(
+    ("bf16_slower_by", "int8_slower_by", "fastest"),
+    [(0.5, 0.7, "bf16"), (0.5, 0.3, "int8"), (1.5, 0.9, "int8"), (1.5, 1.1, "fp32"), (120.0, 120.0, "fp32")],
+)
+def test_the_fastest_product_is_measured(
+    bf16_slower_by: float, int8_slower_by: float, fastest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, slower_by = [], {"fp32": 1.0, "bf16": bf16_slower_by, "int8": int8_slower_by}
+
+    def seconds(kind: Product, users: int) -> float:
+        asked.append((kind, users))
+        return users * slower_by[kind]
+
+    monkeypatch.setattr(kernels, "_product", seconds)
+    monkeypatch.setattr(kernels, "_multiplies_bytes", lambda: True)
+    assert faster_product() == fastest
+    # what is emulated is not tried on all
+    assert {kind for kind, users in asked if users == 64} == {kind for kind in slower_by if slower_by[kind] < 4}
+
+
+@pytest.mark.parametrize("fault", ["none", "missing", "refused", "saturated"])
+def test_int8_is_taken_only_where_torch_multiplies_it_rightly(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def multiply(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        if fault == "refused":
+            raise RuntimeError("not on this CPU")
+        exact = (a.long() @ b.long()).int()
+        return exact if fault == "none" else exact.clamp(-(2**15), 2**15 - 1)
+
+    if fault == "missing":
+        monkeypatch.delattr(torch, "_int_mm")
+    else:
+        monkeypatch.setattr(torch, "_int_mm", multiply)
+    monkeypatch.setattr(kernels, "_product", lambda kind, users: 0.1 if kind == "int8" else 1.0)
+    assert faster_product() == ("int8" if fault == "none" else "fp32")
+
+
+def test_the_products_are_really_multiplied() -> None:
+    assert faster_product() in ("fp32", "bf16", "int8")
+    assert kernels._product("fp32", 64) > kernels._product("fp32", 1) > 0
 
 
 @pytest.mark.parametrize("bias", [True, False])

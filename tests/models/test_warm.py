@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal
 
 from small_shop import DIMENSION, NOW, Shop, record
 
@@ -26,6 +25,7 @@ from models import (
     sequence_loops,
 )
 from models.index import ItemIndex
+from models.kernels import Product
 from models.layer_view import LayerView
 from models.policy_file import parse
 from models.profile import Profile
@@ -38,7 +38,8 @@ CALLED_BY_PYTHON = (
     choosing.best, choosing.parts_of, choosing.summed, cotext._placed, diversity.diversified, feature_loops.rank,
     feature_loops.spread, feature_loops.weighed, filters._offered, finding.find, hash_rows._enter,
     hash_rows._look_up, index._products, layer_membership._soft, layer_membership._within, product._centre,
-    product._widened, reason_loops.between, reason_loops.draw_near, reason_loops.shared, reason_loops.strongest,
+    product._widened, product.quantised,
+    product.scaled, reason_loops.between, reason_loops.draw_near, reason_loops.shared, reason_loops.strongest,
     sequence_loops.drawn, sequence_loops.gelu, sequence_loops.logits_of, sequence_loops.normed,
     sequence_loops.placed,
 )  # fmt: skip
@@ -58,7 +59,7 @@ name = "p"
 item = "paint-1"
 place = 1
 """
-PRECISIONS: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
+PRECISIONS: tuple[Product, ...] = ("fp32", "bf16", "int8")
 
 
 def compiled() -> list[int]:
