@@ -2,145 +2,228 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from models.compiled import compiled, reordering
+from models.finding_arrays import Tables
 from models.item_rows import Table
 
 _BITS = 4_095
 
 
+class Vectors(NamedTuple):
+    """Items' vectors.
+
+    Attributes
+    ----------
+    vectors, mean, scale : float32 [items, d], [d], [items]
+        An item's centred vector is (vector − mean) · scale.
+    """
+
+    vectors: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+
+
+class Clicked(NamedTuple):
+    """Users' last clicks.
+
+    Attributes
+    ----------
+    rows, decay, long : int64, float32, float32 [b, K]
+        As :class:`~models.histories.Histories` has them.
+    """
+
+    rows: NDArray[np.int64]
+    decay: NDArray[np.float32]
+    long: NDArray[np.float32]
+
+
+class Told(NamedTuple):
+    """What is told of the parts of a score.
+
+    Attributes
+    ----------
+    parts
+        How many of them count.
+    co, text, linear
+        Which ones these are.
+    share, tiny
+        Of all that raises an item, and at the least, from which on a part is told.
+    """
+
+    parts: int
+    co: int
+    text: int
+    linear: int
+    share: float
+    tiny: float
+
+
+@compiled
+def causes_of(
+    tables: Tables, damping: NDArray[np.float32], items: Vectors, users: NDArray[np.float32], clicks: Clicked,
+    picked: NDArray[np.int64], parts: NDArray[np.float32], of: Told, most: int,
+) -> NDArray[np.int64]:  # fmt: skip
+    """The clicks that raise users' items: see :func:`~models.reasons.because`.
+
+    Parameters
+    ----------
+    damping : float32 [items]
+        Of co's clicks.
+    users : float32 [b, d]
+        Their vectors.
+    picked : int64 [b, t]
+    parts : float32 [b, t, parts]
+        What each part adds.
+    most
+        Clicks that are named.
+
+    Returns
+    -------
+    int64 [b, t, most]
+        The rows of the clicks, the strongest first; -1 where there are fewer.
+    """
+    b, t = picked.shape
+    k = clicks.rows.shape[1]
+    made = np.full((b, t, most), -1)
+    co, linear, gains = np.zeros((3, t, k), np.float32)
+    together, by_text = np.empty(t, np.bool_), np.empty(t, np.bool_)
+    maybe = np.zeros(_BITS + 1, np.uint8)
+    places = np.zeros(max(tables.co.ids.shape[1], tables.linear.ids.shape[1], tables.like.ids.shape[1]) + 1, np.int32)
+    weights = np.empty(k, np.float32)
+    for user in range(b):
+        rows, decay, targets = clicks.rows[user], clicks.decay[user], picked[user]
+        some = False
+        for target in range(t):
+            raised = np.float32(0)
+            for part in range(of.parts):
+                raised += max(parts[user, target, part], np.float32(0))
+            least = max(np.float32(of.share) * raised, np.float32(of.tiny))
+            said = max(parts[user, target, of.co], np.float32(0)) + max(parts[user, target, of.linear], np.float32(0))
+            together[target] = said >= least
+            by_text[target] = not together[target] and parts[user, target, of.text] >= least
+            some = some or by_text[target]
+        for target in targets:
+            maybe[target & _BITS] = 1
+        for m in range(k):
+            weights[m] = decay[m] * damping[rows[m]]
+        between(tables.co, rows, weights, targets, maybe, places, co)
+        between(tables.linear, rows, clicks.long[user], targets, maybe, places, linear)
+        if some:
+            between(tables.like, rows, decay, targets, maybe, places, gains)
+        for target in targets:
+            maybe[target & _BITS] = 0
+        for target in range(t):
+            own = gains[target]
+            if by_text[target]:
+                if not own.any():
+                    _draw_near(items, users[user], rows, decay, targets[target], own)
+            else:
+                own[:] = 0
+            if together[target]:
+                _share(co[target], parts[user, target, of.co], own)
+                _share(linear[target], parts[user, target, of.linear], own)
+            _name(own, rows, made[user, target])
+    return made
+
+
 @compiled
 def between(
-    table: Table, rows: NDArray[np.int64], weights: NDArray[np.float32], targets: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """What each click of a user gives to each of some items, float32 [b, t, K].
+    table: Table, rows: NDArray[np.int64], weights: NDArray[np.float32], targets: NDArray[np.int64],
+    maybe: NDArray[np.uint8], places: NDArray[np.int32], made: NDArray[np.float32],
+) -> None:  # fmt: skip
+    """What each click of a user gives to each of some items.
 
     Parameters
     ----------
-    rows, weights : int64, float32 [b, K]
-        The clicks, and how much each counts; 0 past a user's last.
-    targets : int64 [b, t]
+    rows, weights : int64, float32 [K]
+        The clicks, and how much each counts; 0 past the last.
+    targets : int64 [t]
+    maybe : uint8 [4096]
+        Whether a target ends on these bits: one entry in 400 is looked at.
+    places : int32 [≥ entries of a row + 1]
+        Working memory.
+    made : float32 [t, K]
+        Is written over.
     """
-    b, t = targets.shape
-    made = np.zeros((b, t, rows.shape[1]), np.float32)
-    maybe = np.zeros(_BITS + 1, np.uint8)  # whether a target ends on these bits: one entry in 400 is looked at
-    places = np.zeros(table.ids.shape[1] + 1, np.int32)
-    for user in range(b):
-        for target in range(t):
-            maybe[targets[user, target] & _BITS] = 1
-        for m in range(rows.shape[1]):
-            row, weight, count = rows[user, m], weights[user, m], 0
-            for e in range(table.sizes[row] if weight != 0 else 0):
-                places[count] = e
-                count += maybe[np.uint32(table.ids[row, e]) & np.uint32(_BITS)]
-            for place in range(count):
-                e = places[place]
-                for target in range(t):
-                    if targets[user, target] == table.ids[row, e]:
-                        made[user, target, m] += weight * table.weights[row, e]
-        for target in range(t):
-            maybe[targets[user, target] & _BITS] = 0
-    return made
+    made[:] = 0
+    for m in range(len(rows)):
+        row, weight, count = rows[m], weights[m], 0
+        for e in range(table.sizes[row] if weight != 0 else 0):
+            places[count] = e
+            count += maybe[np.uint32(table.ids[row, e]) & np.uint32(_BITS)]
+        for place in range(count):
+            e = places[place]
+            for target in range(len(targets)):
+                if targets[target] == table.ids[row, e]:
+                    made[target, m] += weight * table.weights[row, e]
 
 
 @compiled
-def shared(
-    co: NDArray[np.float32], linear: NDArray[np.float32], co_part: NDArray[np.float32],
-    linear_part: NDArray[np.float32], told: NDArray[np.bool_],
-) -> NDArray[np.float32]:  # fmt: skip
-    """Each click's share of what co and the linear part add to an item, float32 [b, t, K]; 0 where it is not ``told``.
-
-    Nothing where a part speaks against the item.
-
-    Parameters
-    ----------
-    co, linear : float32 [b, t, K]
-        What each click gives: :func:`between`.
-    co_part, linear_part : float32 [b, t]
-    told : bool [b, t]
-    """
-    made = np.zeros(co.shape, np.float32)
-    for user in range(co.shape[0]):
-        for target in range(co.shape[1]):
-            if told[user, target]:
-                for gains, part in ((co, co_part[user, target]), (linear, linear_part[user, target])):
-                    given = gains[user, target]
-                    if part > 0:
-                        share = part / max(given.sum(), np.float32(1e-9))
-                        for m in range(len(given)):
-                            made[user, target, m] += given[m] * share
-    return made
+def _share(given: NDArray[np.float32], part: np.float32, gains: NDArray[np.float32]) -> None:
+    """Add each click's share of what a part adds to an item; nothing where the part speaks against it."""
+    if part > 0:
+        share = part / max(given.sum(), np.float32(1e-9))
+        for m in range(len(given)):
+            gains[m] += given[m] * share
 
 
 @compiled
-def strongest(gains: NDArray[np.float32], rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """The clicks that give the most, int64 [b, t, most], the strongest first; -1 where fewer give anything.
-
-    The same item twice in a history is one cause.
+def _name(gains: NDArray[np.float32], rows: NDArray[np.int64], named: NDArray[np.int64]) -> None:
+    """The clicks that give the most, the strongest first. The same item twice in a history is one cause.
 
     Parameters
     ----------
-    gains : float32 [b, t, K]
+    gains : float32 [K]
         Of each click; those that are named are set to 0.
-    rows : int64 [b, K]
+    rows : int64 [K]
+    named : int64 [most]
+        Stays as it is where fewer give anything.
     """
-    b, t, _ = gains.shape
-    made = np.full((b, t, most), -1)
-    for user in range(b):
-        for target in range(t):
-            named = 0
-            for _ in range(most):
-                click = gains[user, target].argmax()
-                if gains[user, target, click] <= 0:
-                    break
-                gains[user, target, click] = 0
-                row, fresh = rows[user, click], True
-                for i in range(named):
-                    fresh = fresh and made[user, target, i] != row
-                if fresh:
-                    made[user, target, named] = row
-                    named += 1
-    return made
+    count = 0
+    for _ in range(len(named)):
+        click = gains.argmax()
+        if gains[click] <= 0:
+            break
+        gains[click] = 0
+        row, fresh = rows[click], True
+        for i in range(count):
+            fresh = fresh and named[i] != row
+        if fresh:
+            named[count] = row
+            count += 1
 
 
 @reordering
-def draw_near(
-    vectors: NDArray[np.float32], mean: NDArray[np.float32], scale: NDArray[np.float32], users: NDArray[np.float32],
-    rows: NDArray[np.int64], decay: NDArray[np.float32], targets: NDArray[np.int64], wanted: NDArray[np.bool_],
+def _draw_near(
+    items: Vectors, user: NDArray[np.float32], rows: NDArray[np.int64], decay: NDArray[np.float32], target: int,
     gains: NDArray[np.float32],
 ) -> None:  # fmt: skip
-    """How much each click draws its user's vector towards those targets that are ``wanted``; the others stay.
+    """How much each click draws its user's vector towards an item.
 
     (v_j·q − (u·q)(v_j·u)) · decay, for a click j and a target q: see :func:`~models.reasons.because`.
 
     Parameters
     ----------
-    vectors, mean, scale : float32 [items, d], [d], [items]
-        An item's centred vector is (vector − mean) · scale.
-    users : float32 [b, d]
-    rows, decay : int64, float32 [b, K]
-    targets, wanted : int64, bool [b, t]
-    gains : float32 [b, t, K]
+    user : float32 [d]
+    rows, decay : int64, float32 [K]
+    gains : float32 [K]
     """
-    d = len(mean)
+    d = len(items.mean)
     beyond = np.empty(d, np.float32)  # q − (u·q) u
-    for user in range(len(rows)):
-        own = users[user]
-        for t in range(targets.shape[1]):
-            if not wanted[user, t]:
-                continue
-            target = targets[user, t]
-            near, of_mean = np.float32(0), np.float32(0)
-            for i in range(d):
-                beyond[i] = (vectors[target, i] - mean[i]) * scale[target]
-                near += beyond[i] * own[i]
-            for i in range(d):
-                beyond[i] -= near * own[i]
-                of_mean += beyond[i] * mean[i]
-            for m in range(rows.shape[1]):
-                row, drawn = rows[user, m], np.float32(0)
-                for i in range(d):
-                    drawn += vectors[row, i] * beyond[i]
-                gains[user, t, m] = (drawn - of_mean) * scale[row] * decay[user, m]
+    near, of_mean = np.float32(0), np.float32(0)
+    for i in range(d):
+        beyond[i] = (items.vectors[target, i] - items.mean[i]) * items.scale[target]
+        near += beyond[i] * user[i]
+    for i in range(d):
+        beyond[i] -= near * user[i]
+        of_mean += beyond[i] * items.mean[i]
+    for m in range(len(rows)):
+        row, drawn = rows[m], np.float32(0)
+        for i in range(d):
+            drawn += items.vectors[row, i] * beyond[i]
+        gains[m] = (drawn - of_mean) * items.scale[row] * decay[m]

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.features import PARTS
+from models.finding_arrays import Tables
 from models.histories import Histories
-from models.item_rows import ItemRows
 from models.items import ItemStore
 from models.likeness import Likeness
 from models.neighbours import Neighbours
-from models.reason_loops import between, draw_near, shared, strongest
+from models.reason_loops import Clicked, Told, Vectors, causes_of
 
 VERBS: Final[Mapping[str, str]] = {
     "purchase": "bought",
@@ -39,9 +39,10 @@ MATTERS: Final = 0.1
 """Share of all that raises an item from which on a part is told. Below it a click is no reason: where popularity alone
 ranks, co has a thousandth of the score, to put equals in order."""
 
-_TINY: Final = 1e-9
 _TITLE: Final = 60  # characters of a title in a sentence
-_CO, _TEXT, _LINEAR = (PARTS.index(part) for part in ("co", "text", "linear"))
+_TOLD: Final = Told(
+    len(PARTS), co=PARTS.index("co"), text=PARTS.index("text"), linear=PARTS.index("linear"), share=MATTERS, tiny=1e-9
+)
 
 
 def because(
@@ -73,37 +74,11 @@ def because(
     -------
     int64 [b, t, NAMED]
     """
-    co = summands(neighbours, histories.rows, histories.decay, picked)
-    linear = summands(neighbours.linear, histories.rows, histories.long, picked)
-    least = np.maximum(MATTERS * np.maximum(parts[:, :, : len(PARTS)], 0).sum(axis=2), _TINY)
-    together = np.maximum(parts[:, :, [_CO, _LINEAR]], 0).sum(axis=2) >= least
-    gains = shared(co, linear, parts[:, :, _CO], parts[:, :, _LINEAR], together)
-    by_text = ~together & (parts[:, :, _TEXT] >= least)
-    if not by_text.any():
-        return strongest(gains, histories.rows, NAMED)
-    gains[by_text] = summands(likeness, histories.rows, histories.decay, picked)[by_text]
-    by_text &= ~gains.any(axis=2)
-    draw_near(
-        items.vectors, items.mean, items.centred_scale, vectors, histories.rows, histories.decay, picked, by_text, gains
-    )
-    return strongest(gains, histories.rows, NAMED)
-
-
-def summands(
-    scorer: ItemRows, rows: NDArray[np.int64], decay: NDArray[np.float32], targets: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """What each click of a user gives to each of some items: the summands of :meth:`ItemRows.scores`.
-
-    Parameters
-    ----------
-    rows, decay : [b, K]
-    targets : [b, t]
-
-    Returns
-    -------
-    float32 [b, t, K]
-    """
-    return between(scorer.table, rows, scorer.weighed(rows, decay), targets)
+    return causes_of(
+        Tables(neighbours.table, neighbours.linear.table, likeness.table), neighbours.damping,
+        Vectors(items.vectors, items.mean, items.centred_scale), vectors,
+        Clicked(histories.rows, histories.decay, histories.long), picked, parts, _TOLD, NAMED,
+    )  # fmt: skip
 
 
 class Clicks(dict[int, tuple[str, str]]):

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from models.breaks import KEPT
 from models.errors import InvalidEvent
+from models.item_rows import Table
 from models.items import ItemStore
 from models.linear import CoClicks
 from models.neighbours import WIDTH, WINDOW, Neighbours
-from models.reasons import summands
+from models.reason_loops import between
 from models.records import NeighbourRow
 
 
@@ -73,6 +74,16 @@ def test_scores_are_the_decayed_sum_over_the_history() -> None:
             assert co[user, q] == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
+def summands(table: Table, rows: np.ndarray, weights: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """What each click of each user gives to each of his targets."""
+    made = np.zeros((*targets.shape, rows.shape[1]), np.float32)
+    for user, own in enumerate(targets):
+        maybe = np.zeros(4_096, np.uint8)
+        maybe[own] = 1
+        between(table, rows[user], weights[user], own, maybe, np.zeros(table.ids.shape[1] + 1, np.int32), made[user])
+    return made
+
+
 def test_what_clicks_give_to_an_item_adds_up_to_its_score() -> None:
     neighbours = table(12)
     draw = np.random.default_rng(4)
@@ -81,7 +92,7 @@ def test_what_clicks_give_to_an_item_adds_up_to_its_score() -> None:
     rows, decay = np.array([[3, 5, 9], [7, 0, 0]]), np.array([[1, 0.9, 0.81], [1, 0, 0]], np.float32)
     scores = neighbours.scores(rows, decay)
     for targets in (np.array([[0, 1, 4], [2, 0, 11]]), np.array([[6, 8], [8, 3]])):  # each with no trace of the other
-        gains = summands(neighbours, rows, decay, targets)
+        gains = summands(neighbours.table, rows, neighbours.weighed(rows, decay), targets)
         np.testing.assert_allclose(gains.sum(axis=2), np.take_along_axis(scores, targets, axis=1), rtol=1e-4)
 
 
@@ -273,7 +284,7 @@ def test_the_linear_part_travels_in_the_same_record() -> None:
     assert (expected != 0).sum() == 12
     assert expected.min() < 0 < expected.max(), "what speaks against an item travels too"
     np.testing.assert_array_equal(reader.linear.scores(29 - every, newest)[:, ::-1], expected)
-    gains = summands(reader.linear, 29 - every.T, newest.T, 29 - np.array([[1, 2, 3]]))
+    gains = summands(reader.linear.table, 29 - every.T, newest.T, 29 - np.array([[1, 2, 3]]))
     np.testing.assert_allclose(gains[0].T, expected[:, 1:4])
     solved(neighbours, [1, 2])
     reader.put("i4", neighbours.record(4, {}))

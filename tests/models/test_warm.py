@@ -39,7 +39,7 @@ CALLED_BY_PYTHON = (
     feature_loops.spread, feature_loops.weighed, filters._offered, finding.find, hash_rows._enter,
     hash_rows._look_up, index._products, layer_membership._soft, layer_membership._within, product._centre,
     product._widened, product.quantised,
-    product.scaled, reason_loops.between, reason_loops.draw_near, reason_loops.shared, reason_loops.strongest,
+    product.scaled, reason_loops.causes_of,
     sequence_loops.drawn, sequence_loops.gelu, sequence_loops.logits_of, sequence_loops.normed,
     sequence_loops.placed,
 )  # fmt: skip
