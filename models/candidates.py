@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.cotext import NewItems
-from models.finding import find
+from models.features import SCORERS
+from models.finding import cut, find
 from models.finding_arrays import Borrowed, Clicks, Found, Quota, Scratch, Sources, Tables
 from models.histories import RECENT, Histories
 from models.index import ItemIndex
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _LOOKED_UP: Final = 16  # items of which it is found for a batch of lists what they read like, if the users are fewer
 _ALL: Final = 1 << 31  # popular items, more than there are
+_TEXT: Final = SCORERS.index("text")
 _NO_ROWS: Final = np.empty(0, np.int64)
 
 
@@ -39,27 +41,17 @@ class Candidates:
     rows : int64 [b, m]
         Item rows, in the order in which they were found; 0 in places that are not ``valid``.
     valid : bool [b, m]
-    co : float32 [b, m]
-        See :mod:`models.neighbours`.
-    recent : float32 [b, m]
-        The same of the newest clicks: see :attr:`~models.histories.Histories.recent`.
-    linear : float32 [b, m]
-        What the linear part says, not below 0: see :mod:`models.linear`.
-    text : float32 [b, m]
-        Cosine, not below 0.
-    like : float32 [b, m]
-        What single clicks say by text: see :mod:`models.likeness`.
+    said : float32 [scorers, b, m]
+        What each of :data:`~models.features.SCORERS` says, not below 0: co (:mod:`models.neighbours`), the same of the
+        newest clicks (:attr:`~models.histories.Histories.recent`), the cosine, what single clicks say by text
+        (:mod:`models.likeness`), and the linear part (:mod:`models.linear`). The others are for who has them, and 0.
     cotext : float32 [b, m], optional
         Of new items: see :mod:`models.cotext`. None where no places are kept for them.
     """
 
     rows: NDArray[np.int64]
     valid: NDArray[np.bool_]
-    co: NDArray[np.float32]
-    recent: NDArray[np.float32]
-    linear: NDArray[np.float32]
-    text: NDArray[np.float32]
-    like: NDArray[np.float32]
+    said: NDArray[np.float32]
     cotext: NDArray[np.float32] | None = None
 
 
@@ -123,36 +115,21 @@ class CandidateSources:
             raise ValueError(f"{len(self.index.items)} items, of which {n} are known here: follow the catalogue first")
         # everybody's newest click first; after a start not all at once, later there is hardly one a user
         self.likeness.look_up(histories.rows.T[histories.decay.T > 0], max(b, _LOOKED_UP))
-        neighbours, new = self.neighbours, self.new
+        neighbours, new, rows = self.neighbours, self.new, histories.rows
         tables = Tables(neighbours.table, neighbours.linear.table, self.likeness.table)
-        newest = histories.rows[:, :RECENT]
-        clicks = Clicks(
-            histories.rows,
-            neighbours.weighed(histories.rows, histories.decay),
-            neighbours.weighed(newest, histories.recent),
-            histories.long,
-            histories.decay,
-        )
+        co, recent = neighbours.weighed(rows, histories.decay), neighbours.weighed(rows[:, :RECENT], histories.recent)
+        clicks = Clicks(rows, co, recent, histories.long, histories.decay)
         sources = self._sources(vectors, membership)
         quota = self.quota
         most = 2 * quota.text + quota.co + quota.linear + quota.like + sources.tops.shape[1] * sources.layers.shape[1]
         found = Found.empty(b, most + quota.new + len(sources.everybody) + least)
-        scratch = self._working(n, 1 + histories.rows.shape[1] * max(table.ids.shape[1] for table in tables))
-        starts = np.searchsorted(seen, np.arange(b + 1) * n)
-        withheld = seen - np.repeat(np.arange(b) * n, np.diff(starts))
+        scratch = self._working(n, 1 + rows.shape[1] * max(table.ids.shape[1] for table in tables))
         borrowed = Borrowed(new.place, new.near, new.weights)
-        find(
-            clicks, tables, neighbours.damping, sources, quota, withheld, starts, offered, least, borrowed, scratch,
-            found,
-        )  # fmt: skip
-        m = max(1, int(found.counts.max(initial=0)))
-        rows, valid = np.ascontiguousarray(found.rows[:, :m]), np.arange(m) < found.counts[:, None]
-        text = found.text[:, :m]
+        find(clicks, tables, neighbours.damping, sources, quota, seen, offered, least, borrowed, scratch, found)
+        rows, valid, said, cotext = cut(found)
         if not self.index.exact:
-            text = np.where(valid, np.maximum(self.index.cosines(vectors, rows), 0), np.float32(0))
-        co, recent, linear, like = (said[:, :m] for said in (found.co, found.recent, found.linear, found.like))
-        cotext = np.ascontiguousarray(found.cotext[:, :m]) if quota.new else None
-        return Candidates(rows, valid, co, recent, linear, text, like, cotext)
+            np.multiply(np.maximum(self.index.cosines(vectors, rows), 0), valid, out=said[_TEXT])
+        return Candidates(rows, valid, said, cotext if quota.new else None)
 
     def _sources(self, vectors: NDArray[np.float32], membership: Membership | None) -> Sources:
         """Where candidates come from beside the clicks."""
@@ -160,7 +137,7 @@ class CandidateSources:
         cosines, near = np.empty((b, 0), np.float32), np.empty((b, 0), np.int64)
         if self.index.exact:
             cosines = self.index.scores(vectors)
-            new_near = np.take(cosines, new, axis=1)
+            new_near = np.empty((b, 0), np.float32)
         else:
             near = self.index.near(vectors, quota.text)
             new_near = vectors @ self.index.items.centred(new).T

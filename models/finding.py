@@ -6,10 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.compiled import compiled
+from models.features import SCORERS
 from models.finding_arrays import Borrowed, Clicks, Found, Quota, Scratch, Sources, Tables
 from models.item_rows import Table
 
 CO, RECENT, LINEAR, LIKE = range(4)
+_SCORERS = len(SCORERS)
+_SAID = tuple(SCORERS.index(scorer) for scorer in ("co", "co.short", "linear", "text", "text.like"))
 _WITHHELD, _TAKEN = 1, 2  # bits of an item's state
 _LINE = 16  # entries in a line of the processor's cache
 _TINY = float(np.nextafter(np.float32(0), np.float32(1)))  # the least that can be said of an item
@@ -191,13 +194,14 @@ def _take_new(
     k: int,
 ) -> int:  # fmt: skip
     """Take new items: half those that co says most of, half those that read most like his clicks."""
-    state, co = scratch.state, scratch.sums[CO]
+    state, co, exact = scratch.state, scratch.sums[CO], sources.cosines.shape[1] > 0
     values, items = scratch.values, scratch.items
     for by_text in (False, True):
         c = 0
         for i in range(len(sources.new)):
             item = np.uint32(sources.new[i])
-            value = sources.new_near[user, i] if by_text else co[item] * damping[item]
+            near = sources.cosines[user, item] if exact else sources.new_near[user, i]
+            value = near if by_text else co[item] * damping[item]
             values[c], items[c] = value, item
             c += (value > 0) & (state[item] & _WITHHELD == 0)
         k = _take_largest(values[:c], items[:c], most, rows, k, state)
@@ -230,14 +234,13 @@ def _say(user: int, k: int, damping: NDArray[np.float32], borrowed: Borrowed, sc
         found.recent[user, i] = sums[RECENT, item] * damping[item]
         found.linear[user, i] = max(sums[LINEAR, item], np.float32(0))
         found.like[user, i] = sums[LIKE, item]
-    for i in range(k if len(borrowed.place) else 0):
-        place = borrowed.place[found.rows[user, i]]
+    for i in range(k):
+        place, total = borrowed.place[found.rows[user, i]] if len(borrowed.place) else -1, np.float32(0)
         if place >= 0:
-            total = np.float32(0)
             for e in range(borrowed.near.shape[1]):
                 near = np.uint32(borrowed.near[place, e])
                 total += borrowed.weights[place, e] * (sums[CO, near] * damping[near])
-            found.cotext[user, i] = total
+        found.cotext[user, i] = total
 
 
 @compiled
@@ -256,8 +259,8 @@ def _forget(co: int, linear: int, like: int, n: int, scratch: Scratch) -> None:
 @compiled
 def find(
     clicks: Clicks, tables: Tables, damping: NDArray[np.float32], sources: Sources, quota: Quota,
-    seen: NDArray[np.int64], starts: NDArray[np.int64], offered: NDArray[np.bool_], fewest: int, borrowed: Borrowed,
-    scratch: Scratch, found: Found,
+    seen: NDArray[np.int64], offered: NDArray[np.bool_], fewest: int, borrowed: Borrowed, scratch: Scratch,
+    found: Found,
 ) -> None:  # fmt: skip
     """Fill ``found``.
 
@@ -265,20 +268,21 @@ def find(
     ----------
     damping : float32 [≥ n]
         1 / √(n_q + 1).
-    seen, starts : int64
-        Rows that may not be offered to a user, user by user, and where each begins.
+    seen : int64
+        Keys user · n + row of what may not be offered to its user, user by user.
     offered : bool [n]
     fewest
         A user who has fewer candidates is given ``spare`` items, then the newest.
     """
-    state = scratch.state
-    for item in range(len(offered)):
+    state, n, end = scratch.state, len(offered), 0
+    for item in range(n):
         state[item] = not offered[item]
     for user in range(len(clicks.rows)):
         co, linear, like = _sum_up(clicks, user, tables, scratch)
-        mine = seen[starts[user] : starts[user + 1]]
-        for item in mine:
-            state[item] = _WITHHELD
+        start, first = end, user * n
+        while end < len(seen) and seen[end] < first + n:
+            state[seen[end] - first] = _WITHHELD
+            end += 1
         rows, k = found.rows[user], 0
         if sources.cosines.shape[1]:
             k = _take_near(sources.cosines[user], quota.text, scratch, rows, k)
@@ -296,14 +300,41 @@ def find(
         for item in sources.everybody:
             k = _take(item, rows, k, state)
         k = _take_new(user, damping, sources, quota.new // 2, scratch, rows, k)
-        k = _fill(sources.spare, len(offered), fewest, rows, k, state)
-        found.counts[user], rows[k] = k, 0
+        k = _fill(sources.spare, n, fewest, rows, k, state)
+        found.counts[user] = k
         _say(user, k, damping, borrowed, scratch, found)
-        if sources.cosines.shape[1]:
-            for i in range(k):
-                found.text[user, i] = max(sources.cosines[user, rows[i]], np.float32(0))
+        for i in range(k):
+            near = sources.cosines[user, rows[i]] if sources.cosines.shape[1] else np.float32(0)
+            found.text[user, i] = max(near, np.float32(0))
         for i in range(k):
             state[rows[i]] = 0
-        for item in mine:
-            state[item] = not offered[item]
-        _forget(co, linear, like, len(offered), scratch)
+        for key in seen[start:end]:
+            state[key - first] = not offered[key - first]
+        _forget(co, linear, like, n, scratch)
+
+
+@compiled
+def cut(
+    found: Found,
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]:
+    """What was found, without the columns that nobody has.
+
+    Returns
+    -------
+    rows, valid : int64, bool [b, m]
+        The candidates, 0 in places that are not ``valid``; m is 1 at the least.
+    said : float32 [scorers, b, m]
+        As :data:`~models.features.SCORERS` has them; 0 of the layers, the deep part, and where nothing is valid.
+    cotext : float32 [b, m]
+    """
+    b, m = len(found.counts), max(1, found.counts.max()) if len(found.counts) else 1
+    rows, valid = np.zeros((b, m), np.int64), np.zeros((b, m), np.bool_)
+    said, cotext = np.zeros((_SCORERS, b, m), np.float32), np.zeros((b, m), np.float32)
+    co, recent, linear, text, like = _SAID
+    for user in range(b):
+        k = found.counts[user]
+        rows[user, :k], valid[user, :k] = found.rows[user, :k], True
+        said[co, user, :k], said[recent, user, :k] = found.co[user, :k], found.recent[user, :k]
+        said[linear, user, :k], said[text, user, :k] = found.linear[user, :k], found.text[user, :k]
+        said[like, user, :k], cotext[user, :k] = found.like[user, :k], found.cotext[user, :k]
+    return rows, valid, said, cotext

@@ -56,7 +56,7 @@ class Sources(NamedTuple):
     new : int64 [f]
         New items.
     new_near : float32 [b, f]
-        Their cosines.
+        Their cosines, looked at where ``cosines`` are empty.
     """
 
     cosines: NDArray[np.float32]
@@ -124,7 +124,7 @@ class Scratch(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Candidates, as many columns as there can be at most (of rows one more); those from ``counts`` on are 0.
+    """Candidates, as many columns as there can be at most (of rows one more); from ``counts`` on is anything.
 
     Attributes
     ----------
@@ -148,4 +148,4 @@ class Found(NamedTuple):
     @classmethod
     def empty(cls, b: int, most: int) -> Found:
         """For so many users, with room for so many candidates each."""
-        return cls(np.zeros(b, np.int64), np.zeros((b, most + 1), np.int64), *np.zeros((6, b, most), np.float32))
+        return cls(np.empty(b, np.int64), np.empty((b, most + 1), np.int64), *np.empty((6, b, most), np.float32))

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.compiled import compiled
 from models.neighbours import WINDOW
 from models.profile import Profile
 
@@ -22,9 +23,9 @@ RECENT: Final = 8
 BUCKETS: Final = (0, 1, 2, 4, 10, 30)
 """Shortest history of each bucket: 0, 1, 2–3, 4–9, 10–29, 30+ clicks."""
 
-_DECAYS: Final = (DECAY ** np.arange(WINDOW)).astype(np.float32)
-_LONG_DECAYS: Final = (0.95 ** np.arange(WINDOW)).astype(np.float32)
-_RECENT_DECAYS: Final = (0.6 ** np.arange(RECENT)).astype(np.float32)
+_DECAYS: Final = np.array([DECAY**m for m in range(WINDOW)], np.float32)
+_LONG_DECAYS: Final = np.array([0.95**m for m in range(WINDOW)], np.float32)
+_RECENT_DECAYS: Final = np.array([0.6**m for m in range(RECENT)], np.float32)
 _EDGES: Final = np.array(BUCKETS[1:])
 
 
@@ -36,33 +37,53 @@ class Histories:
     ----------
     rows : int64 [b, K]
         Item rows, newest first; 0 past a user's last.
-    decay : float32 [b, K]
-        .9^m for the m-th newest; 0 past a user's last.
+    counts : int64 [b]
+        How many there are of each user.
     buckets : int64 [b]
         Position in :data:`BUCKETS` by the number of clicks a user has ever made.
+    decay : float32 [b, K]
+        .9^m for the m-th newest; 0 past a user's last.
+    long : float32 [b, K]
+        .95^m: for a scorer that weighs a click less itself where others say the same.
+    recent : float32 [b, 8]
+        .6^m for the :data:`RECENT` newest: what somebody is after right now.
     """
 
     rows: NDArray[np.int64]
-    decay: NDArray[np.float32]
+    counts: NDArray[np.int64]
     buckets: NDArray[np.int64]
-
-    @property
-    def recent(self) -> NDArray[np.float32]:
-        """.6^m for the :data:`RECENT` newest, float32 [b, 8]: what somebody is after right now."""
-        return np.where(self.decay[:, :RECENT] > 0, _RECENT_DECAYS, np.float32(0))
-
-    @property
-    def long(self) -> NDArray[np.float32]:
-        """.95^m, float32 [b, K]: for a scorer that weighs a click less itself where others say the same."""
-        return np.where(self.decay > 0, _LONG_DECAYS, np.float32(0))
+    decay: NDArray[np.float32]
+    long: NDArray[np.float32]
+    recent: NDArray[np.float32]
 
     @classmethod
     def of(cls, profiles: Sequence[Profile]) -> Histories:
         """The histories of these profiles."""
         b = len(profiles)
         newest = [profile.rows[: -WINDOW - 1 : -1] for profile in profiles]
-        filled = np.arange(WINDOW) < np.fromiter(map(len, newest), np.int64, b)[:, None]
-        rows = np.zeros((b, WINDOW), np.int64)
-        rows[filled] = np.fromiter(chain.from_iterable(newest), np.int64)
-        clicks = np.fromiter((profile.clicks for profile in profiles), np.int64, b)
-        return cls(rows, np.where(filled, _DECAYS, np.float32(0)), np.searchsorted(_EDGES, clicks, side="right"))
+        counts = np.fromiter(map(len, newest), np.int64, b)
+        rows = np.fromiter(chain.from_iterable(newest), np.int64, int(counts.sum()))
+        clicks = np.fromiter([profile.clicks for profile in profiles], np.int64, b)
+        return cls(*_laid_out(rows, counts, clicks))
+
+
+@compiled
+def _laid_out(
+    newest: NDArray[np.int64], counts: NDArray[np.int64], clicks: NDArray[np.int64]
+) -> tuple[
+    NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32],
+    NDArray[np.float32],
+]:  # fmt: skip
+    """What :class:`Histories` holds, from the newest clicks of one user after the other, and how many he ever made."""
+    b, at = len(counts), 0
+    rows, buckets = np.zeros((b, WINDOW), np.int64), np.zeros(b, np.int64)
+    decay, long = np.zeros((b, WINDOW), np.float32), np.zeros((b, WINDOW), np.float32)
+    recent = np.zeros((b, RECENT), np.float32)
+    for user in range(b):
+        k, lately = counts[user], min(counts[user], RECENT)
+        rows[user, :k] = newest[at : at + k]
+        decay[user, :k], long[user, :k], recent[user, :lately] = _DECAYS[:k], _LONG_DECAYS[:k], _RECENT_DECAYS[:lately]
+        at += k
+        for edge in _EDGES:
+            buckets[user] += clicks[user] >= edge
+    return rows, counts, buckets, decay, long, recent

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arms import Arms
-from models.candidates import Candidates, CandidateSources
+from models.candidates import CandidateSources
 from models.choosing import parts_of, summed
 from models.diversity import diversified
 from models.experts import Rankings
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 _CLICKS: Final = 10_000  # whose titles are kept from one list to the next
 _UNKNOWN: Final = np.zeros((1, 2 * len(HALF_LIVES)), np.float32)
-_LAYER: Final = SCORERS.index("layer")
+_LAYER, _SEQUENCE = SCORERS.index("layer"), SCORERS.index("sequence")
 _PART: Final = TO_PARTS.argmax(axis=1)  # which of PARTS a feature counts towards
 _CHUNK: Final = 64  # users at a time: more would push their features out of the processor's cache
 
@@ -385,20 +385,14 @@ class Recommender:
         with self._timed("candidates"):
             found = self.sources.find(histories, vectors, membership, withheld, offered, least)
         with self._timed("features"):
-            rows = found.rows
-            values = np.empty((len(SCORERS), *rows.shape), np.float32)
-            values[0] = found.co
-            values[1] = found.recent
-            values[2] = found.text
-            values[3] = found.like
-            values[_LAYER] = 0
+            rows, said = found.rows, found.said
             if matters[_LAYER].any() and self.layers is not None and membership is not None:
-                np.multiply(self.layers.candidate_scores(membership, rows), found.valid, out=values[_LAYER])
+                np.multiply(self.layers.candidate_scores(membership, rows), found.valid, out=said[_LAYER])
             counts = self.neighbours.counts[rows]
-            values[5] = self._sequence_scores(histories, found, counts)
-            values[6] = found.linear
+            if self.sequence is not None and self.sequence.version:  # it has not met what nobody has clicked
+                said[_SEQUENCE] = self.sequence.scores(histories, rows, found.valid & (counts > 0))
             formed = np.flatnonzero(matters[:, 1:].any(axis=1))
-            made = features_of(values, *self._popularity(rows), counts, formed)
+            made = features_of(said, *self._popularity(rows), counts, formed)
         with self._timed("score"):
             scores = score(weights, made, found.valid)
         return Scored(found, made, histories.buckets, scores)
@@ -408,14 +402,6 @@ class Recommender:
         if self.layers is None:
             return _UNKNOWN, np.zeros(rows.shape, np.int32)
         return self.layers.popularity_forms, self.layers.places(rows)
-
-    def _sequence_scores(
-        self, histories: Histories, found: Candidates, counts: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """What the deep part says, float32 [b, m]; nothing of items that nobody has clicked: it has not met them."""
-        if self.sequence is None or not self.sequence.version:
-            return np.zeros(found.rows.shape, np.float32)
-        return self.sequence.scores(histories, found.rows, found.valid & (counts > 0))
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

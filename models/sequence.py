@@ -258,8 +258,7 @@ class SequenceScorer:
         """
         if self._reader is None:
             return np.zeros(rows.shape, np.float32)
-        counts = (histories.decay > 0).sum(axis=1)
-        logits = logits_of(self._reader.states(histories.rows, counts, self._known), rows, valid, self._known)
+        logits = logits_of(self._reader.states(histories.rows, histories.counts, self._known), rows, valid, self._known)
         top = logits.max(axis=1, keepdims=True)
         logits -= np.where(np.isfinite(top), top, 0)
         scores: NDArray[np.float32] = np.exp(logits)

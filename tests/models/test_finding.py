@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from models.finding import find
+from models.features import SCORERS
+from models.finding import cut, find
 from models.finding_arrays import Borrowed, Clicks, Found, Quota, Scratch, Sources, Tables
 from models.hash_rows import HashRows
 from models.item_rows import Table
@@ -77,12 +78,14 @@ class Case:
 
     def find(self) -> Found:
         found = Found.empty(self.users, 1_000)
-        starts = np.cumsum([0, *map(len, self.seen)])
         find(
-            self.clicks, self.tables, self.damping, self.sources, self.quota, np.concatenate(self.seen), starts,
-            self.offered, self.fewest, self.borrowed, self.scratch, found,
+            self.clicks, self.tables, self.damping, self.sources, self.quota, self.seen_keys(), self.offered,
+            self.fewest, self.borrowed, self.scratch, found,
         )  # fmt: skip
         return found
+
+    def seen_keys(self) -> np.ndarray:
+        return np.concatenate([rows + user * self.items for user, rows in enumerate(self.seen)])
 
     # -- the same in plain Python -------------------------------------------------------------------------------------
 
@@ -143,7 +146,6 @@ def test_the_candidates_are_the_best_of_every_source(seed: int, quota: Quota) ->
     for user in range(case.users):
         rows = found_by(found, user)
         assert len({*rows}) == len(rows), "none twice"
-        assert not found.rows[user, len(rows) :].any(), "and 0 in the places that are left"
         wanted = case.wanted(user)
         assert {*rows} >= wanted
         assert len(rows) == max(len(wanted), case.fewest), "and no other, unless the list would be short"
@@ -185,8 +187,9 @@ def test_what_is_said_of_a_candidate_is_the_sum_over_the_clicks(exact: bool) -> 
         place, near, weights = case.borrowed
         cotext = [(weights[place[row]] * co[near[place[row]]]).sum() if place[row] >= 0 else 0 for row in rows]
         np.testing.assert_allclose(found.cotext[user, :k], cotext, **close)
-    assert found.linear.any()
-    assert found.cotext.any()
+    said, cotext = cut(found)[2:]
+    assert said[SCORERS.index("linear")].any()
+    assert cotext.any()
 
 
 def test_a_short_list_is_filled_with_what_is_popular_then_with_the_newest_while_there_are_any() -> None:
@@ -205,7 +208,9 @@ def test_where_nothing_is_on_offer_nothing_is_found() -> None:
     case = Case(1, share_offered=0, fewest=10)
     found = case.find()
     assert not found.counts.any()
-    assert not found.rows.any()
+    rows, valid, said, cotext = cut(found)
+    assert rows.shape == valid.shape == said.shape[1:] == cotext.shape == (case.users, 1)
+    assert not any(array.any() for array in (rows, valid, said, cotext))
 
 
 def test_infinite_values_find_no_more_than_there_is_room_for() -> None:
@@ -213,10 +218,10 @@ def test_infinite_values_find_no_more_than_there_is_room_for() -> None:
     case = Case(6, exact=False, share_offered=1)
     case.tables.co.weights[:] = np.inf
     found = Found.empty(case.users + 1, 60)  # the last line is nobody's
-    starts = np.cumsum([0, *map(len, case.seen)])
+    found.rows[-1] = 0
     find(
-        case.clicks, case.tables, case.damping, case.sources, case.quota, np.concatenate(case.seen), starts,
-        case.offered, case.fewest, case.borrowed, case.scratch, found,
+        case.clicks, case.tables, case.damping, case.sources, case.quota, case.seen_keys(), case.offered, case.fewest,
+        case.borrowed, case.scratch, found,
     )  # fmt: skip
     assert max(found.counts) == 60
     assert not found.rows[-1].any()
@@ -226,9 +231,32 @@ def test_nothing_is_left_in_the_working_memory() -> None:
     case = Case(2)
     first = case.find()
     assert not case.scratch.sums.any()
-    again = case.find()
-    for before, after in zip(first, again, strict=True):
+    for before, after in zip(cut(first), cut(case.find()), strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_what_was_found_is_cut_to_the_longest_and_0_beyond_the_others(exact: bool) -> None:
+    case = Case(3, exact=exact)
+    found = case.find()
+    rows, valid, said, cotext = cut(found)
+    assert rows.shape == (case.users, max(found.counts)) == cotext.shape
+    assert len({*found.counts.tolist()}) > 1
+    for user, k in enumerate(found.counts):
+        assert rows[user].tolist() == found_by(found, user) + [0] * (rows.shape[1] - k)
+        assert valid[user].tolist() == [True] * k + [False] * (rows.shape[1] - k)
+        by_name = dict(zip(SCORERS, said[:, user], strict=True)) | {"cotext": cotext[user]}
+        expected = {"co": "co", "co.short": "recent", "linear": "linear", "text": "text", "text.like": "like",
+                    "cotext": "cotext"}  # fmt: skip
+        for name, values in by_name.items():
+            there = getattr(found, expected[name])[user, :k] if name in expected else np.zeros(k)
+            np.testing.assert_array_equal(values[:k], there)
+            assert not values[k:].any()
+    assert said[[SCORERS.index(name) for name in ("co", "co.short", "linear", "text.like")]].any(axis=(1, 2)).all()
+
+
+def test_of_nobody_nothing_is_cut() -> None:
+    assert [array.shape for array in cut(Found.empty(0, 9))] == [(0, 1), (0, 1), (len(SCORERS), 0, 1), (0, 1)]
 
 
 def test_a_user_is_found_the_same_whoever_else_is_asked_for() -> None:

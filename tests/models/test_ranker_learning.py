@@ -6,7 +6,7 @@ import pytest
 from models.breaks import KEPT
 from models.candidates import Candidates
 from models.experts import EXPERTS, LEARNED, Rankings
-from models.features import FEATURES, part_of
+from models.features import FEATURES, SCORERS, part_of
 from models.histories import BUCKETS
 from models.lessons import Teacher
 from models.profile import Profile
@@ -25,10 +25,10 @@ def made_up(b: int = 12, m: int = 30, seed: int = 0) -> tuple[Scored, list[int]]
     valid = np.arange(m) < draw.integers(m // 2, m, b)[:, None]
     rows = np.broadcast_to(np.arange(100, 100 + m), (b, m)) * valid
     buckets = draw.integers(0, len(BUCKETS), b)
-    nothing = np.zeros((b, m), np.float32)
+    nothing = np.zeros((len(SCORERS), b, m), np.float32)
     text = np.where(valid, features[:, FEATURES.index("text.ratio")], -1)
     scores = score(PRIOR[buckets], features, valid)
-    scored = Scored(Candidates(rows, valid, nothing, nothing, nothing, nothing, nothing), features, buckets, scores)
+    scored = Scored(Candidates(rows, valid, nothing), features, buckets, scores)
     return scored, (100 + text.argmax(axis=1)).tolist()
 
 
@@ -90,8 +90,7 @@ def test_lessons_are_sums_whatever_the_batches() -> None:
     sum_of_parts = Lesson.empty()
     for part in (slice(0, 3), slice(3, 16)):
         c = scored.candidates
-        nothing = c.co[part]
-        some = Candidates(c.rows[part], c.valid[part], nothing, nothing, nothing, nothing, nothing)
+        some = Candidates(c.rows[part], c.valid[part], c.said[:, part])
         one = Scored(some, scored.features[part], scored.buckets[part], scored.scores[part])
         sum_of_parts.add(teach(one, targets[part], PRIOR, Rankings(PRIOR)))
     for name in ("clicks", "gradients", "squares", "hits"):

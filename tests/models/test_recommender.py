@@ -10,7 +10,7 @@ import torch
 from small_shop import GROUPS, NOW, Shop, record
 
 from models.diversity import diversify
-from models.features import FEATURES, PARTS
+from models.features import FEATURES, PARTS, SCORERS
 from models.histories import Histories
 from models.index import ItemIndex
 from models.items import ItemStore
@@ -446,7 +446,7 @@ def test_nothing_of_one_call_is_left_in_the_next(approximate: bool) -> None:
     index = ItemIndex(shop.items, exact_below=100 if approximate else 1_000)
     recommender = Recommender(shop.items, shop.neighbours, index, shop.view, few)
     before = recommender.score([tea], NOW)
-    assert before.candidates.linear.any()
+    assert before.candidates.said[SCORERS.index("linear")].any()
     found = before.candidates.rows[before.candidates.valid]
     assert len({*found.tolist()}) == len(found), "none twice"
     recommender.recommend([shop.click(f"u{i}") for i in range(60)], NOW)

@@ -18,6 +18,7 @@ from models import (
     filters,
     finding,
     hash_rows,
+    histories,
     index,
     layer_membership,
     product,
@@ -36,10 +37,9 @@ from models.warm import warm
 ROOT = Path(__file__).parents[2]
 CALLED_BY_PYTHON = (
     choosing.best, choosing.parts_of, choosing.summed, cotext._placed, diversity.diversified, feature_loops.rank,
-    feature_loops.spread, feature_loops.weighed, filters._offered, finding.find, hash_rows._enter,
-    hash_rows._look_up, index._products, layer_membership._soft, layer_membership._within, product._centre,
-    product._widened, product.quantised,
-    product.scaled, reason_loops.causes_of,
+    feature_loops.spread, feature_loops.weighed, filters._offered, finding.cut, finding.find, hash_rows._enter,
+    hash_rows._look_up, histories._laid_out, index._products, layer_membership._soft, layer_membership._within,
+    product._centre, product._widened, product.quantised, product.scaled, reason_loops.causes_of,
     sequence_loops.drawn, sequence_loops.gelu, sequence_loops.logits_of, sequence_loops.normed,
     sequence_loops.placed,
 )  # fmt: skip
