@@ -28,7 +28,7 @@ from torch import nn
 from models.histories import Histories
 from models.items import ItemStore
 from models.neighbours import WINDOW
-from models.sequence_loops import drawn, gelu, logits_of, normed, placed
+from models.sequence_loops import Net, Norm, logits_of, states_of
 
 _SCALE: Final = 2.4  # length of a centred vector as the net sees it: some .12 in each of 384 dimensions
 _SLICE: Final = 1 << 12  # items whose x is worked out at a time: 13 ms of a core
@@ -132,51 +132,43 @@ class SequenceNet(nn.Module):  # type: ignore[misc]
         return made
 
 
-class _Reader:
-    """States of a net that is trained no more: what its :meth:`SequenceNet.forward` gives, in a third of the time.
+def _reader(net: SequenceNet) -> Net:
+    """A net that is trained no more: what its :meth:`SequenceNet.forward` gives, in a third of the time.
 
     A state looks back from one place alone. So neither keys nor values of the places are worked out, and as both, the
     queries and what becomes of the values are linear, they come in two products, with the heads side by side::
 
         (W_k y_j) · (W_q y) = y_j · (W_kᵀ W_q) y        W_mix Σ_j a_j W_v y_j = (W_mix W_v) Σ_j a_j y_j
     """
-
-    def __init__(self, net: SequenceNet) -> None:
-        self.net = net
-        d, heads = net.start.shape[0], net.heads
-        with torch.no_grad():
-            key, value = net.look.weight.view(2, heads, d // heads, d)
-            query, mix = net.query.weight.view(heads, d // heads, d), net.mix.weight.T.reshape(heads, d // heads, d)
-            ask = query.transpose(1, 2) @ key * (d // heads) ** -0.5
-            self._ask = ask.transpose(0, 1).reshape(d, heads * d).numpy()
-            self._draw = (value.transpose(1, 2) @ mix).reshape(heads * d, d).numpy()
-        self._start, self._places, self._mixed = _arrays(net.start, net.places, net.mix.bias)
-        self._before, self._between, self._after = (
-            (*_arrays(norm.weight, norm.bias), norm.eps) for norm in (net.before, net.between, net.after)
-        )
-        wide, _, narrow = net.feed
-        self._wide, self._wide_bias, self._narrow, self._narrow_bias = _arrays(
-            wide.weight.T, wide.bias, narrow.weight.T, narrow.bias
-        )
-
-    def states(
-        self, rows: NDArray[np.int64], counts: NDArray[np.int64], known: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """States of users, float32 [b, d], by the rows of their ``counts`` last clicks, newest first, in ``known``."""
-        b = len(rows)
-        state, y = placed(rows, counts, known, self._start, self._places, *self._before)
-        asked = (y[np.arange(b), np.minimum(counts, 1)] @ self._ask).reshape(b, self.net.heads, -1)
-        state += drawn(asked, y, counts).reshape(b, -1) @ self._draw
-        state += self._mixed
-        wide = normed(state, *self._between) @ self._wide
-        gelu(wide, self._wide_bias)
-        state += wide @ self._narrow
-        state += self._narrow_bias
-        return normed(state, *self._after)
+    d, heads = net.start.shape[0], net.heads
+    with torch.no_grad():
+        key, value = net.look.weight.view(2, heads, d // heads, d)
+        query, mix = net.query.weight.view(heads, d // heads, d), net.mix.weight.T.reshape(heads, d // heads, d)
+        ask = (query.transpose(1, 2) @ key * (d // heads) ** -0.5).transpose(0, 1).reshape(d, heads * d)
+        draw = (value.transpose(1, 2) @ mix).reshape(heads * d, d)
+    wide, _, narrow = net.feed
+    return Net(
+        start=_array(net.start),
+        places=_array(net.places),
+        ask=_array(ask),
+        draw=_array(draw),
+        mixed=_array(net.mix.bias),
+        wide=_array(wide.weight.T),
+        wide_bias=_array(wide.bias),
+        narrow=_array(narrow.weight.T),
+        narrow_bias=_array(narrow.bias),
+        before=_norm(net.before),
+        between=_norm(net.between),
+        after=_norm(net.after),
+    )
 
 
-def _arrays(*parameters: torch.Tensor) -> list[NDArray[np.float32]]:
-    return [np.ascontiguousarray(parameter.detach().numpy()) for parameter in parameters]
+def _norm(norm: nn.LayerNorm) -> Norm:
+    return Norm(_array(norm.weight), _array(norm.bias), norm.eps)
+
+
+def _array(parameter: torch.Tensor) -> NDArray[np.float32]:
+    return np.ascontiguousarray(parameter.detach().numpy())
 
 
 class SequenceScorer:
@@ -197,7 +189,8 @@ class SequenceScorer:
         self.items = items
         self.config = config
         self.version = 0
-        self._reader: _Reader | None = None  # of the net in use
+        self._net: SequenceNet | None = None  # in use
+        self._reader: Net | None = None  # of it
         self._next: tuple[SequenceNet, int] | None = None
         self._queued: tuple[SequenceNet, int] | None = None
         self._known: NDArray[np.float32] = np.zeros((0, config.dimension + 1), np.float32)
@@ -238,14 +231,14 @@ class SequenceScorer:
             self._coming[self._done : end] = self._embedded(net, np.arange(self._done, end))
             self._done = end
             if end == n:
-                self._reader, self.version, self._known = _Reader(net), version, self._coming
+                self._net, self._reader, self.version, self._known = net, _reader(net), version, self._coming
                 self._next = None
                 self._stale, self._late = self._late, set()
-        if self._reader is not None and (self._stale or len(self._known) < n):
+        if self._net is not None and (self._stale or len(self._known) < n):
             self._known = _room(self._known, n)
             rows = np.fromiter(self._stale, np.int64, len(self._stale))
             self._stale.clear()
-            self._known[rows] = self._embedded(self._reader.net, rows)
+            self._known[rows] = self._embedded(self._net, rows)
 
     def scores(self, histories: Histories, rows: NDArray[np.int64], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
         """exp(logit − the largest of the user's candidates), float32 [b, m]; 0 where not valid, or nothing is known.
@@ -258,10 +251,9 @@ class SequenceScorer:
         """
         if self._reader is None:
             return np.zeros(rows.shape, np.float32)
-        logits = logits_of(self._reader.states(histories.rows, histories.counts, self._known), rows, valid, self._known)
-        top = logits.max(axis=1, keepdims=True)
-        logits -= np.where(np.isfinite(top), top, 0)
-        scores: NDArray[np.float32] = np.exp(logits)
+        states = states_of(histories.rows, histories.counts, self._known, self._reader)
+        logits = logits_of(states, rows, valid, self._known)
+        scores: NDArray[np.float32] = np.exp(logits, out=logits)
         return scores
 
     def _embedded(self, net: SequenceNet, rows: NDArray[np.int64]) -> NDArray[np.float32]:

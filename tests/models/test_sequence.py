@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -99,7 +100,7 @@ def test_what_stands_past_the_last_click_says_nothing() -> None:
     rows = np.tile(np.arange(10, ITEMS), (2, 1))
     before = scorer.scores(made, rows, rows > 0)
     scorer._known[5] = np.nan
-    other = Histories(np.where(made.decay > 0, made.rows, 5), made.decay, made.buckets)
+    other = replace(made, rows=np.where(made.decay > 0, made.rows, 5))
     assert (scorer.scores(other, rows, rows > 0) == before).all()
     with torch.no_grad():  # nor do the places where nothing stands
         net.places[4:] += 5

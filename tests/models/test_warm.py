@@ -40,8 +40,7 @@ CALLED_BY_PYTHON = (
     feature_loops.spread, feature_loops.weighed, filters._offered, finding.cut, finding.find, hash_rows._enter,
     hash_rows._look_up, histories._laid_out, index._products, layer_membership._soft, layer_membership._within,
     product._centre, product._widened, product.quantised, product.scaled, reason_loops.causes_of,
-    sequence_loops.drawn, sequence_loops.gelu, sequence_loops.logits_of, sequence_loops.normed,
-    sequence_loops.placed,
+    sequence_loops.logits_of, sequence_loops.states_of,
 )  # fmt: skip
 POLICY = """
 [repeat_after]
