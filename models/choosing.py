@@ -55,6 +55,25 @@ def parts_of(
 
 
 @compiled
+def to_four_places(parts: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Their sums, float64 [b, n], and the parts [b, n, parts], to four places.
+
+    As whole numbers of ten-thousandths they add up exactly.
+    """
+    b, n, k = parts.shape
+    sums, rounded = np.empty((b, n)), np.empty((b, n, k))
+    for user in range(b):
+        for i in range(n):
+            total = 0.0
+            for part in range(k):
+                whole = np.rint(np.float64(parts[user, i, part]) * 1e4)
+                total += whole
+                rounded[user, i, part] = whole / 1e4
+            sums[user, i] = total / 1e4
+    return sums, rounded
+
+
+@compiled
 def summed(vectors: NDArray[np.float32], rows: NDArray[np.int64], weights: NDArray[np.float32]) -> NDArray[np.float32]:
     """Σ_m weights · vectors of users' own rows, float32 [b, d].
 

@@ -19,7 +19,7 @@ and +.0008 ± .0006 (MovieLens-100k and the first 100,000 clicks of Online Retai
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,35 @@ EVERY: Final = np.arange(len(SCORERS))
 
 TO_PARTS: Final = np.array([[part_of(feature) == part for part in PARTS] for feature in FEATURES], np.float32)
 """float32 [features, parts]: (features · weights) summed by part."""
+
+
+def _ranks(most: int) -> NDArray[np.float32]:
+    """The form of the first rank, the second, …"""
+    return (1 / (1 + np.arange(most, dtype=np.float32) / 5)).astype(np.float32)
+
+
+_RANKS: Final = _ranks(1_024)  # hardly ever are candidates more
+
+
+class Matters(NamedTuple):
+    """Which scorers matter to a ranking.
+
+    Attributes
+    ----------
+    any_of : frozenset[str]
+        Those of which anything does.
+    formed : int64 [k]
+        Those of which not the ratio alone does, positions in :data:`SCORERS`.
+    """
+
+    any_of: frozenset[str]
+    formed: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, forms: NDArray[np.bool_]) -> Matters:
+        """By whether a scorer's ratio, log and rank matter, bool [scorers, 3]."""
+        some = np.flatnonzero(forms.any(axis=1)).tolist()
+        return cls(frozenset(SCORERS[scorer] for scorer in some), np.flatnonzero(forms[:, 1:].any(axis=1)))
 
 
 def weighed(weights: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -132,11 +161,9 @@ def features_of(
         log = made[:, 3 * scorer + 1]
         np.log(log, out=log)  # vectorised, which log1p is not; the third comes with the ranks
     keys.sort(axis=2)
-    rank(keys, formed, low, (1 / (1 + np.arange(m, dtype=np.float32) / 5)).astype(np.float32), made)
     np.log(made[:, -2], out=made[:, -2])
-    made[:, -2] *= 0.1
     np.exp(made[:, -1], out=made[:, -1])
-    np.multiply(made[:, _TEXT], made[:, -1], out=made[:, _TEXT_NEW])
+    rank(keys, formed, low, _RANKS if m <= len(_RANKS) else _ranks(m), _TEXT, _TEXT_NEW, made)
     return made
 
 

@@ -7,14 +7,13 @@ from numpy.typing import NDArray
 
 from models.compiled import compiled
 from models.features import SCORERS
-from models.finding_arrays import Borrowed, Clicks, Found, Quota, Scratch, Sources, Tables
+from models.finding_arrays import LINE, Borrowed, Clicks, Found, Quota, Scratch, Sources, Tables
 from models.item_rows import Table
 
 CO, RECENT, LINEAR, LIKE = range(4)
 _SCORERS = len(SCORERS)
 _SAID = tuple(SCORERS.index(scorer) for scorer in ("co", "co.short", "linear", "text", "text.like"))
 _WITHHELD, _TAKEN = 1, 2  # bits of an item's state
-_LINE = 16  # entries in a line of the processor's cache
 _TINY = float(np.nextafter(np.float32(0), np.float32(1)))  # the least that can be said of an item
 _STRIDE = 8  # a sample is every 8th item: of what is near by text some 80 are wanted, not exactly 80
 
@@ -31,7 +30,7 @@ def _sum_up(clicks: Clicks, user: int, tables: Tables, scratch: Scratch) -> tupl
     rows = clicks.rows[user, :said]
     for m in range(said):  # so that the rows come in from memory side by side, not one after the other
         for table in (tables.co, tables.linear, tables.like):
-            for e in range(0, table.sizes[rows[m]], _LINE):
+            for e in range(0, table.sizes[rows[m]], LINE):
                 touched[0, 0] += table.ids[rows[m], e] + np.int32(table.weights[rows[m], e])
     like = _add(tables.like, rows, clicks.like[user], sums[LIKE], touched[LIKE], 0)
     linear = _add(tables.linear, rows, clicks.linear[user], sums[LINEAR], touched[LINEAR], 0)

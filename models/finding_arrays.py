@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.item_rows import Table
+
+LINE: Final = 16
+"""Entries of a table in a line of the processor's cache."""
 
 
 class Tables(NamedTuple):

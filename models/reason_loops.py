@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.compiled import compiled, reordering
-from models.finding_arrays import Tables
+from models.finding_arrays import LINE, Tables
 from models.item_rows import Table
 
 _BITS = 4_095
@@ -111,6 +111,9 @@ def causes_of(
             maybe[target & _BITS] = 1
         for m in range(k):
             weights[m] = decay[m] * damping[rows[m]]
+            for table in (tables.co, tables.linear):  # so that the rows come in from memory side by side
+                for e in range(0, table.sizes[rows[m]] if decay[m] != 0 else 0, LINE):
+                    places[0] += table.ids[rows[m], e]
         between(tables.co, rows, weights, targets, maybe, places, co)
         between(tables.linear, rows, clicks.long[user], targets, maybe, places, linear)
         if some:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
@@ -14,11 +13,11 @@ from numpy.typing import NDArray
 
 from models.arms import Arms
 from models.candidates import CandidateSources
-from models.choosing import parts_of, summed
+from models.choosing import parts_of, summed, to_four_places
 from models.diversity import diversified
 from models.experts import Rankings
 from models.fatigue import Fatigue
-from models.features import FORMS, PARTS, SCORERS, TO_PARTS, features_of, part_of, weighed
+from models.features import FORMS, PARTS, SCORERS, TO_PARTS, Matters, features_of, part_of, weighed
 from models.filters import Filters
 from models.finding_arrays import Quota
 from models.histories import Histories
@@ -130,8 +129,9 @@ class Recommender:
         self.arms = Arms(config.arms)
         self._rankings = Rankings(self.weights)
         # a lesson compares the experts, which go by the ratios, and teaches whatever is on
-        self._taught = np.ones((len(SCORERS), len(FORMS)), np.bool_)
-        self._taught[:, 1:] = [[part_of(scorer) not in config.without] for scorer in SCORERS]
+        taught = np.ones((len(SCORERS), len(FORMS)), np.bool_)
+        taught[:, 1:] = [[part_of(scorer) not in config.without] for scorer in SCORERS]
+        self._taught = Matters.of(taught)
         self.timings: dict[str, float] = defaultdict(float)
         self._clock = clock
         self.counts: dict[str, int] = defaultdict(int)
@@ -230,7 +230,7 @@ class Recommender:
             return [RankedList([], [], [], [], "", "") for _ in profiles]
         lists: list[RankedList] = []
         weights = self.arms.weights(self._rankings, self.weights, self.learned)
-        matters = weighed(weights)
+        matters = Matters.of(weighed(weights))
         offered = self.filters.offered(now_ms)
         for start in range(0, len(profiles), _CHUNK):
             lists.extend(self._chunk(profiles[start : start + _CHUNK], weights, matters, offered, now_ms, n))
@@ -264,7 +264,7 @@ class Recommender:
         self,
         profiles: Sequence[Profile],
         by_arm: NDArray[np.float32],
-        matters: NDArray[np.bool_],
+        matters: Matters,
         offered: NDArray[np.bool_],
         now_ms: int,
         n: int,
@@ -295,18 +295,19 @@ class Recommender:
                 places, within = self.config.new_items, self.config.new_within
                 chosen, came = self.sources.new.placed(chosen, rows, scored.candidates.cotext, free, places, within)
                 self.counts["new_items"] += came
-            listed = np.take_along_axis(free, chosen, axis=1)
+            users = np.arange(len(rows))[:, None]
+            listed = free[users, chosen]
             self.counts["diversity"] += int((np.isfinite(listed) & (order >= n)).sum())
             featured: list[list[int]] = []
             if pins:
                 chosen, featured = promotion.pin(pins, chosen, free, n)
-                listed = np.where(chosen < 0, np.float32(-np.inf), np.take_along_axis(scores, chosen, axis=1))
+                listed = np.where(chosen < 0, np.float32(-np.inf), scores[users, chosen])
         with self._timed("reasons"):
-            picked = np.take_along_axis(rows, chosen, axis=1)
+            picked = rows[users, chosen]
             parts = parts_of(scored.features, weights, chosen, _PART, len(PARTS))
             if promotion.boosted:
                 promotion.count_boosts(picked[np.isfinite(listed)])
-                parts = np.concatenate([parts, np.take_along_axis(added, chosen, axis=1)[:, :, None]], axis=2)
+                parts = np.concatenate([parts, added[users, chosen, None]], axis=2)
             causes = because(self.items, self.neighbours, self.sources.likeness, histories, vectors, picked, parts)
             lists = self._lists(profiles, membership, picked, listed, parts, causes)
         for user, columns in enumerate(featured):
@@ -324,33 +325,25 @@ class Recommender:
     ) -> list[RankedList]:
         sizes = np.isfinite(listed).sum(axis=1).tolist()
         own = [-1] * len(profiles) if membership is None else membership.layers[:, 0].tolist()
-        # to four places: as whole numbers of ten-thousandths they add up exactly
-        whole = np.rint(parts.astype(np.float64) * 1e4)
-        sums, rounded = (whole @ np.ones(whole.shape[2]) / 1e4).tolist(), (whole / 1e4).tolist()
-        named = causes.tolist()
-        lists = []
-        for user, (profile, size, layer) in enumerate(zip(profiles, sizes, own, strict=True)):
+        sums, rounded = (made.tolist() for made in to_four_places(parts))
+        each = zip(profiles, sizes, own, picked.tolist(), sums, rounded, causes.tolist(), strict=True)
+        lists, n = [], picked.shape[1]
+        for profile, size, layer, rows, scores, told, named in each:
             profile.layer = label = ""
             if self.layers is not None and layer >= 0:
                 profile.layer = self.layers.layer_id(layer)
                 label = self.layers.label(profile.layer)
-            lists.append(
-                RankedList(
-                    picked[user, :size].tolist(),
-                    sums[user][:size],
-                    rounded[user][:size],
-                    named[user][:size],
-                    profile.layer,
-                    label,
-                )
-            )
+            if size < n:
+                rows, scores, told, named = rows[:size], scores[:size], told[:size], named[:size]
+            lists.append(RankedList(rows, scores, told, named, profile.layer, label))
         return lists
 
     def _places(self, profiles: Sequence[Profile]) -> tuple[NDArray[np.float32], Membership | None]:
         """Vectors and layers of users."""
         with self._timed("layers"):
             zero = np.zeros(self.items.dimension, np.float32)
-            vectors = np.stack([zero if profile.vector is None else profile.vector for profile in profiles])
+            each = [zero if profile.vector is None else profile.vector for profile in profiles]
+            vectors = np.concatenate(each).reshape(len(each), -1)  # of many, quicker than to stack them
             return vectors, None if self.layers is None else self.layers.membership(vectors)
 
     def _score(
@@ -360,7 +353,7 @@ class Recommender:
         vectors: NDArray[np.float32],
         membership: Membership | None,
         weights: NDArray[np.float32],
-        matters: NDArray[np.bool_],
+        matters: Matters,
         offered: NDArray[np.bool_],
         now_ms: int,
         least: int,
@@ -371,9 +364,8 @@ class Recommender:
 
         Parameters
         ----------
-        matters : bool [scorers, 3]
-            Which of a scorer's features matter: see :func:`~models.features.weighed`. Of what does not, little is
-            worked out.
+        matters
+            Of a scorer that does not, little is worked out.
         rested
             Without what users were shown too often, which is no reason not to learn from a click on it.
         """
@@ -386,13 +378,12 @@ class Recommender:
             found = self.sources.find(histories, vectors, membership, withheld, offered, least)
         with self._timed("features"):
             rows, said = found.rows, found.said
-            if matters[_LAYER].any() and self.layers is not None and membership is not None:
+            if "layer" in matters.any_of and self.layers is not None and membership is not None:
                 np.multiply(self.layers.candidate_scores(membership, rows), found.valid, out=said[_LAYER])
             counts = self.neighbours.counts[rows]
             if self.sequence is not None and self.sequence.version:  # it has not met what nobody has clicked
                 said[_SEQUENCE] = self.sequence.scores(histories, rows, found.valid & (counts > 0))
-            formed = np.flatnonzero(matters[:, 1:].any(axis=1))
-            made = features_of(said, *self._popularity(rows), counts, formed)
+            made = features_of(said, *self._popularity(rows), counts, matters.formed)
         with self._timed("score"):
             scores = score(weights, made, found.valid)
         return Scored(found, made, histories.buckets, scores)
@@ -403,13 +394,23 @@ class Recommender:
             return _UNKNOWN, np.zeros(rows.shape, np.int32)
         return self.layers.popularity_forms, self.layers.places(rows)
 
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        start = self._clock()
-        try:
-            yield
-        finally:
-            self.timings[stage] += self._clock() - start
+    def _timed(self, stage: str) -> _Timed:
+        return _Timed(self.timings, stage, self._clock)
+
+
+class _Timed:
+    """Adds the seconds that it is entered for to a stage's; made as a generator it would take thrice as long."""
+
+    __slots__ = ("_clock", "_stage", "_start", "_timings")
+
+    def __init__(self, timings: dict[str, float], stage: str, clock: Callable[[], float]) -> None:
+        self._timings, self._stage, self._clock = timings, stage, clock
+
+    def __enter__(self) -> None:
+        self._start = self._clock()
+
+    def __exit__(self, *_: object) -> None:
+        self._timings[self._stage] += self._clock() - self._start
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from models.choosing import best
+from models.choosing import best, to_four_places
 from models.diversity import cosines, diversify
-from models.features import FEATURES, FORMS, PARTS, SCORERS, TO_PARTS, features_of, popularity_forms, weighed
+from models.features import FEATURES, FORMS, PARTS, SCORERS, TO_PARTS, Matters, features_of, popularity_forms, weighed
 from models.histories import BUCKETS, Histories
 from models.popularity import HALF_LIVES
 from models.profile import Profile
@@ -64,6 +64,23 @@ def test_what_matters_is_what_anybody_weighs() -> None:
     weights[0, 0, FEATURES.index("co.ratio")] = weights[:, :, FEATURES.index("item.new")] = 1
     found = {(SCORERS[scorer], FORMS[form]) for scorer, form in zip(*weighed(weights).nonzero(), strict=True)}
     assert found == {("linear", "log"), ("co", "ratio")}
+
+
+def test_of_what_matters_some_is_worked_out_in_all_its_forms() -> None:
+    forms = np.zeros((len(SCORERS), len(FORMS)), np.bool_)
+    assert Matters.of(forms).any_of == frozenset()
+    forms[1, 0] = forms[3, 1] = forms[5, 2] = True
+    matters = Matters.of(forms)
+    assert matters.any_of == {SCORERS[1], SCORERS[3], SCORERS[5]}
+    assert matters.formed.tolist() == [3, 5], "of the other the ratio is enough"
+
+
+def test_parts_to_four_places_add_up_exactly() -> None:
+    parts = np.random.default_rng(2).normal(size=(3, 5, 8)).astype(np.float32)
+    sums, rounded = to_four_places(parts)
+    np.testing.assert_allclose(rounded, parts, atol=0.5001e-4)
+    assert (np.rint(rounded * 1e4) / 1e4 == rounded).all()
+    assert (np.rint(rounded * 1e4).sum(axis=2) / 1e4 == sums).all()
 
 
 def ranks(ratio: np.ndarray) -> np.ndarray:
