@@ -90,6 +90,12 @@ def ranks(ratio: np.ndarray) -> np.ndarray:
     return column(made_of(values), f"{SCORERS[3]}.rank")
 
 
+@pytest.mark.parametrize("many", [1_024, 1_025, 1_500])
+def test_ranks_of_more_candidates_than_there_hardly_ever_are(many: int) -> None:
+    form = ranks(np.linspace(1, 0.2, many, dtype=np.float32)[None])[0]
+    np.testing.assert_allclose(form, 1 / (1 + np.arange(many) / 5), rtol=1e-6)
+
+
 @given(arrays(np.float32, (3, 40), elements=st.floats(0, 1, width=32)))
 def test_ranks_follow_the_values(ratio: np.ndarray) -> None:
     for values, form in zip(ratio, ranks(ratio), strict=True):
