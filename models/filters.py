@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.compiled import compiled
 from models.hash_rows import HashRows
-from models.items import ItemStore
+from models.items import NEVER, ItemStore
 from models.policy import Policy
 from models.profile import Profile
 from models.user_blocks import UserBlocks
@@ -57,6 +57,10 @@ class Filters:
         self._why: NDArray[np.uint8] = np.zeros(0, np.uint8)
         self._away: NDArray[np.bool_] = np.zeros(0, np.bool_)
         self._looked_ms = 0
+        self._on_offer: NDArray[np.bool_] = self._allowed
+        self._offered_at = (-1, -1)  # the catalogue's revision and the rules', for which it holds
+        self._offered_ms = (0, 0)  # from when on, and until when
+        self._followed = 0
         self.apply(Policy())
 
     def apply(self, policy: Policy) -> None:
@@ -91,6 +95,7 @@ class Filters:
         rows = range(n) if again else items.changed
         if not rows:
             return
+        self._followed += 1
         looked = np.fromiter(rows, np.int64, len(rows))
         away = items.described[looked] & ~items.available[looked]
         self._counts["unavailable"] += int((away & ~self._away[looked]).sum())
@@ -120,9 +125,12 @@ class Filters:
         self._looked_ms = now_ms
 
     def offered(self, now_ms: int) -> NDArray[np.bool_]:
-        """Which items may be offered to anybody, bool [n]."""
-        items = self.items
-        return _offered(items.encoded, items.available, items.expires_ms, self._allowed, now_ms)
+        """Which items may be offered to anybody, bool [n]; the same array, not to be written to, while they stay so."""
+        items, at, (start, end) = self.items, (self.items.revision, self._followed), self._offered_ms
+        if at != self._offered_at or len(self._on_offer) != len(self._allowed) or not start <= now_ms < end:
+            self._on_offer, end = _offered(items.encoded, items.available, items.expires_ms, self._allowed, now_ms)
+            self._offered_at, self._offered_ms = at, (now_ms, end)
+        return self._on_offer
 
     def may_repeat(self, profile: Profile, row: int, now_ms: int) -> bool:
         """Whether an item may be offered to a user as far as what he has seen goes."""
@@ -171,9 +179,13 @@ class Filters:
 def _offered(
     encoded: NDArray[np.bool_], available: NDArray[np.bool_], expires_ms: NDArray[np.int64],
     allowed: NDArray[np.bool_], now_ms: int,
-) -> NDArray[np.bool_]:  # fmt: skip
-    """Encoded, available, allowed and not expired, in one pass over what may be a million items."""
-    offered = np.empty(len(allowed), np.bool_)
+) -> tuple[NDArray[np.bool_], int]:  # fmt: skip
+    """Encoded, available, allowed and not expired, and when the first of these expires.
+
+    One pass over what may be a million items.
+    """
+    offered, end = np.empty(len(allowed), np.bool_), NEVER
     for item in range(len(allowed)):
         offered[item] = encoded[item] & available[item] & allowed[item] & (expires_ms[item] > now_ms)
-    return offered
+        end = min(end, expires_ms[item] if offered[item] else NEVER)
+    return offered, end

@@ -19,7 +19,9 @@ from models.kernels import Product
 from models.product import SMALL, cosines
 
 _DRIFT: Final = 0.03  # how far the mean may move from the built index's, as a length, before it is built anew
-_WIDER: Final = 2  # so many times what is asked for is scored again exactly: one bit a dimension orders roughly
+_WIDER: Final = 3  # so many times what is asked for is scored again exactly: one bit a dimension orders roughly
+_TOGETHER: Final = 4  # dimensions in a code of 4 bits
+_FEW: Final = 1_024  # items whose vectors are held whole: too few to learn codes from
 
 
 class ItemIndex:
@@ -36,8 +38,9 @@ class ItemIndex:
     exact_below
         Items up to which the search is exact (one matrix product).
     kind
-        What stands in above: ``ivf`` (inverted lists of vectors at one bit a dimension, by RaBitQ: little memory, cheap
-        updates) or ``hnsw`` (a graph over copies of the vectors: slower to build and to update).
+        What stands in above: ``ivf`` (inverted lists of vectors at one bit a dimension, product quantisation by four
+        bits for each four: little memory, cheap updates) or ``hnsw`` (a graph over copies of the vectors: slower to
+        build and to update).
     precision
         Of the exact search's product; bf16 and int8 only where the processor has instructions for it:
         :func:`~models.kernels.faster_product`.
@@ -166,14 +169,13 @@ class ItemIndex:
         k = k * len(self._rows) // max(1, len(self._held))  # holes are found, too
         if self.kind == "hnsw":
             index.hnsw.efSearch = max(self.probes, k)
-            labels = index.search(vectors, k)[1]
+            labels = index.search(_whole(vectors), k)[1]
         else:
-            similar = (
-                vectors @ self._centres.T
-            )  # a product, and a search among some thousand: FAISS takes thrice as long
+            wide = _whole(vectors)
+            similar = wide @ self._centres.T  # a product, and a search among some thousand: FAISS takes thrice as long
             index.nprobe = min(self.probes, len(self._centres))
             lists = best(similar, index.nprobe)
-            labels = index.search_preassigned(vectors, k, lists, np.take_along_axis(similar, lists, axis=1))[1]
+            labels = index.search_preassigned(wide, k, lists, np.take_along_axis(similar, lists, axis=1))[1]
         rows = self._rows[labels]
         known = np.maximum(rows, 0)
         taken = (rows >= 0) & self._offered(known)
@@ -181,12 +183,17 @@ class ItemIndex:
 
     def _build(self, rows: NDArray[np.int64]) -> None:
         items = self.items
-        vectors = items.centred(rows)
-        d = items.dimension
+        vectors = _whole(items.centred(rows))
+        d = vectors.shape[1]
         index: Any
         if self.kind == "ivf":
             lists = max(1, min(len(rows), int(2 * len(rows) ** 0.5)))
-            index = faiss.IndexIVFRaBitQFastScan(faiss.IndexFlatIP(d), d, lists, faiss.METRIC_INNER_PRODUCT)
+            centres, metric = faiss.IndexFlatIP(d), faiss.METRIC_INNER_PRODUCT
+            if len(rows) < _FEW:
+                index = faiss.IndexIVFFlat(centres, d, lists, metric)
+            else:
+                index = faiss.IndexIVFPQFastScan(centres, d, lists, d // _TOGETHER, 4, metric)
+                index.by_residual = True  # a vector's code says how it differs from its list's centre
             index.cp.min_points_per_centroid = 1
             index.cp.niter = 6
             index.train(vectors[:: max(1, len(rows) // (24 * lists))] if len(rows) else np.zeros((1, d), np.float32))
@@ -210,10 +217,16 @@ class ItemIndex:
             return
         # the quantiser was trained around the old mean; vectors are centred as it knows them
         old = self.items.vectors[fresh] - self._mean
-        self._index.add(old / np.maximum(np.linalg.norm(old, axis=1, keepdims=True), 1e-6))
+        self._index.add(_whole(old / np.maximum(np.linalg.norm(old, axis=1, keepdims=True), 1e-6)))
         labels = range(len(self._rows) - 1, len(self._rows) - 1 + len(fresh))
         self._held.update(zip(fresh.tolist(), labels, strict=True))
         self._rows = np.concatenate([self._rows[:-1], fresh, [-1]])
+
+
+def _whole(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vectors [n, d] with zeros behind, up to a multiple of the dimensions that share a code; most models' are one."""
+    short = -vectors.shape[1] % _TOGETHER
+    return np.pad(vectors, ((0, 0), (0, short))) if short else vectors
 
 
 @reordering

@@ -67,6 +67,8 @@ class ItemStore:
         Rows of items that are not.
     nowhere : int
         The row of all items that have none of their own; -1 while there is room for all. It is never encoded.
+    revision : int
+        Records taken in, and items withdrawn: what is on offer stays the same while this does, but for what expires.
     changed : set[int]
         Rows whose vector or availability changed since the index last looked; the index empties it.
     moved : set[int]
@@ -84,6 +86,7 @@ class ItemStore:
         self.tags: list[tuple[str, ...]] = []
         self.safety: list[tuple[str, ...]] = []
         self.tokens: list[NDArray[np.int32]] = []
+        self.revision = 0
         self.changed: set[int] = set()
         self.moved: set[int] = set()
         self.mean: NDArray[np.float32] = np.zeros(dimension, np.float32)
@@ -196,6 +199,7 @@ class ItemStore:
         self.expires_ms[row] = NEVER if record.expires_ms is None else record.expires_ms
         self._rescale(np.array([row]))
         self.changed.add(row)
+        self.revision += 1
         return row
 
     def withdraw(self, item_id: str) -> int:
@@ -204,6 +208,7 @@ class ItemStore:
         if row >= 0:
             self.available[row] = False
             self.changed.add(row)
+            self.revision += 1
         return row
 
     def centred(self, rows: NDArray[np.integer] | slice) -> NDArray[np.float32]:

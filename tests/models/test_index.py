@@ -35,6 +35,19 @@ def filled(n: int = 3000, **kwargs: object) -> tuple[ItemStore, ItemIndex]:
     return items, index
 
 
+def test_an_index_of_vectors_of_any_length_finds_what_the_exact_one_finds() -> None:
+    items = ItemStore(D - 3)
+    for i, vector in enumerate(vectors(1_000)[:, : D - 3]):
+        put(items, f"i{i}", vector)
+    items.recentre()
+    index = ItemIndex(items, exact_below=100)
+    index.sync()
+    put(items, "late", items.vectors[5])
+    index.sync()
+    assert items.find("late") in index.near(items.centred(np.array([5])), 20)[0]
+    assert recall(items, index) >= 0.95
+
+
 def recall(items: ItemStore, index: ItemIndex, k: int = 20) -> float:
     exact = ItemIndex(items, exact_below=10**9)
     queries = items.centred(np.arange(0, len(items), 37)).copy()

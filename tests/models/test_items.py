@@ -8,6 +8,7 @@ import pytest
 from models.errors import DimensionMismatch, InvalidEvent
 from models.filters import Filters
 from models.items import ItemStore, item_hash
+from models.policy import Blocked, Policy
 from models.records import ItemVector, half
 
 
@@ -64,6 +65,32 @@ def test_only_what_is_encoded_available_and_not_expired_is_offered() -> None:
     filters = Filters(items, {}, frozenset(), frozenset(), defaultdict(int))
     filters.follow()
     assert filters.offered(100).tolist() == [False, True, False, False, False]
+
+
+def test_what_is_on_offer_is_worked_out_anew_only_when_it_changes() -> None:
+    items = ItemStore(4)
+    for name, expires_ms in (("a", None), ("b", 200), ("c", 300)):
+        items.put(name, vector_record(unit(4), expires_ms=expires_ms))
+    filters = Filters(items, {}, frozenset({"wine"}), frozenset(), defaultdict(int))
+    filters.follow()
+    first = filters.offered(100)
+    assert first.tolist() == [True, True, True]
+    assert filters.offered(199) is first
+    assert filters.offered(200).tolist() == [True, False, True]
+    assert filters.offered(100).tolist() == [True, True, True], "a moment before, asked for later"
+    assert filters.offered(300).tolist() == [True, False, False]
+    items.withdraw("a")
+    assert filters.offered(100).tolist() == [False, True, True], "at once, though nobody has followed"
+    items.put("b", vector_record(unit(4), category="wine"))
+    assert filters.offered(100).tolist() == [False, True, True]
+    filters.follow()
+    assert filters.offered(100).tolist() == [False, False, True]
+    items.put("d", vector_record(unit(4)))
+    filters.follow()
+    assert filters.offered(100).tolist() == [False, False, True, True]
+    filters.apply(Policy(blocked=Blocked(blocked_items=frozenset({"c"}))))
+    filters.follow(again=True)
+    assert filters.offered(100).tolist() == [False, False, False, True], "c, and wine as before"
 
 
 def test_centring_takes_off_the_mean_and_keeps_unit_length() -> None:
