@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from consumers.shard import Owed, Shard, UserKey
 from consumers.tracing import Carried, Trace, Tracing
 from models.profile import Profile
-from models.recommender import RankedList, Recommender
+from models.ranked_list import RankedList
+from models.recommender import Recommender
 from models.records import LayerRef, Recommendation, Source
 from producers.publisher import Message
 from producers.topics import Topics

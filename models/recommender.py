@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from models.arms import Arms
 from models.candidates import CandidateSources
-from models.choosing import parts_of, summed, to_four_places
+from models.choosing import parts_of, summed
 from models.diversity import diversified
 from models.experts import Rankings
 from models.fatigue import Fatigue
@@ -23,14 +22,15 @@ from models.finding_arrays import Quota
 from models.histories import Histories
 from models.index import ItemIndex
 from models.items import ItemStore
-from models.neighbours import WINDOW, Neighbours
+from models.neighbours import Neighbours
 from models.policy import Policy
 from models.popularity import HALF_LIVES
 from models.profile import Profile
 from models.promotion import Promotion
+from models.ranked_list import RankedList, lists_of, published
 from models.ranker import RankingConfig, Scored, score
-from models.reasons import SHOWN, Clicks, because, name, sentence
-from models.records import RankedItem, Reason
+from models.reasons import Clicks, because
+from models.records import RankedItem
 from models.shown import Shown
 
 if TYPE_CHECKING:
@@ -38,41 +38,10 @@ if TYPE_CHECKING:
     from models.layer_view import LayerView
     from models.sequence import SequenceScorer
 
-_CLICKS: Final = 10_000  # whose titles are kept from one list to the next
 _UNKNOWN: Final = np.zeros((1, 2 * len(HALF_LIVES)), np.float32)
 _LAYER, _SEQUENCE = SCORERS.index("layer"), SCORERS.index("sequence")
 _PART: Final = TO_PARTS.argmax(axis=1)  # which of PARTS a feature counts towards
 _CHUNK: Final = 64  # users at a time: more would push their features out of the processor's cache
-
-
-@dataclass(slots=True)
-class RankedList:
-    """One user's list.
-
-    Attributes
-    ----------
-    rows : list[int]
-        Item rows, best first; shorter than asked where little is on offer.
-    scores : list[float]
-        features · weights, to four places; not always falling, since diversity reorders.
-    parts : list[list[float]]
-        For each item what each of :data:`~models.reasons.SHOWN` adds, to four places; they sum up to the score. The
-        last, what the policy adds, is missing where it has no boosts.
-    because : list[list[int]]
-        For each item the rows of the clicks that raise it, the strongest first; -1 where there are fewer.
-    layer, label : str
-        The user's layer, empty before there is one.
-    pinned : frozenset[int]
-        The rows that a pin of the policy has put at their places.
-    """
-
-    rows: list[int]
-    scores: list[float]
-    parts: list[list[float]]
-    because: list[list[int]]
-    layer: str
-    label: str
-    pinned: frozenset[int] = frozenset()
 
 
 class Recommender:
@@ -247,18 +216,7 @@ class Recommender:
 
     def ranked_items(self, ranked: RankedList, profile: Profile) -> tuple[RankedItem, ...]:
         """A list as it is published: titles, and each item's reason."""
-        ids, titles = self.items.ids, self.items.titles
-        events = dict(zip(profile.rows[-WINDOW:], profile.events[-WINDOW:], strict=True))  # a cause is one of these
-        if len(clicks := self._clicks) > _CLICKS:
-            clicks.clear()
-        out = []
-        for row, total, values, causes in zip(ranked.rows, ranked.scores, ranked.parts, ranked.because, strict=True):
-            clicked, named, first = name(causes, clicks)
-            text = sentence(
-                total, values, named, events[first] if named else "", ranked.label, featured=row in ranked.pinned
-            )
-            out.append(RankedItem(ids[row], titles[row], total, Reason(text, clicked, dict(zip(SHOWN, values)))))  # noqa: B905 (the last part is there where there are boosts)
-        return tuple(out)
+        return published(ranked, profile, self.items, self._clicks)
 
     def _chunk(
         self,
@@ -309,33 +267,9 @@ class Recommender:
                 promotion.count_boosts(picked[np.isfinite(listed)])
                 parts = np.concatenate([parts, added[users, chosen, None]], axis=2)
             causes = because(self.items, self.neighbours, self.sources.likeness, histories, vectors, picked, parts)
-            lists = self._lists(profiles, membership, picked, listed, parts, causes)
+            lists = lists_of(profiles, self.layers, membership, picked, listed, parts, causes)
         for user, columns in enumerate(featured):
             lists[user].pinned = frozenset(rows[user, columns].tolist())
-        return lists
-
-    def _lists(
-        self,
-        profiles: Sequence[Profile],
-        membership: Membership | None,
-        picked: NDArray[np.int64],
-        listed: NDArray[np.float32],
-        parts: NDArray[np.float32],
-        causes: NDArray[np.int64],
-    ) -> list[RankedList]:
-        sizes = np.isfinite(listed).sum(axis=1).tolist()
-        own = [-1] * len(profiles) if membership is None else membership.layers[:, 0].tolist()
-        sums, rounded = (made.tolist() for made in to_four_places(parts))
-        each = zip(profiles, sizes, own, picked.tolist(), sums, rounded, causes.tolist(), strict=True)
-        lists, n = [], picked.shape[1]
-        for profile, size, layer, rows, scores, told, named in each:
-            profile.layer = label = ""
-            if self.layers is not None and layer >= 0:
-                profile.layer = self.layers.layer_id(layer)
-                label = self.layers.label(profile.layer)
-            if size < n:
-                rows, scores, told, named = rows[:size], scores[:size], told[:size], named[:size]
-            lists.append(RankedList(rows, scores, told, named, profile.layer, label))
         return lists
 
     def _places(self, profiles: Sequence[Profile]) -> tuple[NDArray[np.float32], Membership | None]:

@@ -228,13 +228,24 @@ def search_section() -> str:
         made = ItemIndex(store, exact_below=0, kind=kind)
         made.sync()
         row(f"`{kind}`", thread_time() - began, made._index, partial(made.near, k=k))
-    began = thread_time()
-    flat = faiss.IndexIVFFlat(faiss.IndexFlatIP(384), 384, int(2 * _SEARCHED**0.5), faiss.METRIC_INNER_PRODUCT)
-    flat.cp.min_points_per_centroid, flat.cp.niter, flat.nprobe = 1, 6, every_one.probes
-    flat.train(every[::6])
-    flat.add(every)
-    row("FAISS's IVF of whole vectors", thread_time() - began, flat, lambda v: flat.search(v, k)[1])
+    for name, kind_of, wider in (
+        ("FAISS's IVF of whole vectors", faiss.IndexIVFFlat, 1),
+        ("FAISS's IVF by RaBitQ, twice as many scored again", faiss.IndexIVFRaBitQFastScan, 2),
+    ):
+        began = thread_time()
+        peer = kind_of(faiss.IndexFlatIP(384), 384, int(2 * _SEARCHED**0.5), faiss.METRIC_INNER_PRODUCT)
+        peer.cp.min_points_per_centroid, peer.cp.niter, peer.nprobe = 1, 6, every_one.probes
+        peer.train(every[::6])
+        peer.add(every)
+        row(name, thread_time() - began, peer, partial(_nearest, peer, every_one, k, wider))
     return "\n".join(lines)
+
+
+def _nearest(peer: Any, exact: ItemIndex, k: int, wider: int, users: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The k nearest that a peer finds; of so many times as many, by exact cosines."""
+    found: NDArray[np.int64] = peer.search(users, wider * k)[1]
+    best = np.argpartition(-exact.cosines(users, found), k - 1, axis=1)[:, :k]
+    return np.take_along_axis(found, best, axis=1)
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ from models import cotext
 from models.cotext import FEW
 from models.histories import Histories
 from models.likeness import NEAR
+from models.ranked_list import RankedList
 from models.ranker import RankingConfig
-from models.recommender import RankedList
 from tests.small_shop import NOW, Shop, record
 
 ANY = 1e6

@@ -11,8 +11,8 @@ from small_shop import GROUPS, NOW, Shop, record
 from models.policy import Policy
 from models.policy_file import parse
 from models.profile import Profile
+from models.ranked_list import RankedList
 from models.ranker import RankingConfig
-from models.recommender import RankedList
 from models.records import RankedItem
 
 

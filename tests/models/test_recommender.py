@@ -17,8 +17,9 @@ from models.items import ItemStore
 from models.linear import CoClicks
 from models.neighbours import Neighbours
 from models.profile import Profile
+from models.ranked_list import RankedList
 from models.ranker import RankingConfig
-from models.recommender import RankedList, Recommender
+from models.recommender import Recommender
 from models.records import RankedItem
 from models.sequence import SequenceNet, SequenceScorer
 

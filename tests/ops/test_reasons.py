@@ -20,8 +20,8 @@ from models.features import PARTS, TO_PARTS
 from models.histories import BUCKETS
 from models.items import ItemStore
 from models.profile import Profile
+from models.ranked_list import RankedList
 from models.ranker import RankingConfig
-from models.recommender import RankedList
 from models.records import ItemVector, half
 from ops.datasets import CACHE, dataset
 from ops.prequential import System, blocks, ordered
