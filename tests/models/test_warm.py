@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[2]
 CALLED_BY_PYTHON = (
     choosing.best, choosing.parts_of, choosing.summed, choosing.to_four_places, cotext._placed, diversity.diversified,
     feature_loops.rank, feature_loops.spread, feature_loops.weighed, filters._offered, finding.cut, finding.find,
-    hash_rows._enter, hash_rows._look_up, histories._laid_out, index._products, layer_membership._soft,
+    hash_rows._enter, hash_rows._look_up, histories._laid_out, index._cosines, layer_membership._soft,
     layer_membership._within, product._centre, product._widened, product.quantised, product.scaled,
     reason_loops.causes_of, sequence_loops.logits_of, sequence_loops.states_of,
 )  # fmt: skip
