@@ -151,6 +151,16 @@ def test_the_candidates_are_the_best_of_every_source(seed: int, quota: Quota) ->
         assert len(rows) == max(len(wanted), case.fewest), "and no other, unless the list would be short"
 
 
+@pytest.mark.parametrize("exact", [True, False])
+def test_half_of_the_new_items_are_those_nearest_by_text(exact: bool) -> None:
+    case = Case(3, exact=exact, quota=Quota(0, 0, 0, 0, 0, 0, 16), fewest=0)
+    found = case.find()
+    for user in range(case.users):
+        nearest = case.largest(user, case.cosines[user], 8, case.sources.new)
+        assert len(nearest) == 8
+        assert nearest <= {*found_by(found, user)}
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_near_by_text_are_about_as_many_as_wanted_and_the_nearest(seed: int) -> None:
     case = Case(seed, items=2_000, quota=Quota(text=80, like=0, co=0, linear=0, layer=0, popular=0, new=0), fewest=0)

@@ -37,7 +37,7 @@ def filled(n: int = 3000, **kwargs: object) -> tuple[ItemStore, ItemIndex]:
 
 def test_an_index_of_vectors_of_any_length_finds_what_the_exact_one_finds() -> None:
     items = ItemStore(D - 3)
-    for i, vector in enumerate(vectors(1_000)[:, : D - 3]):
+    for i, vector in enumerate(vectors(1_200)[:, : D - 3]):  # so many that codes are learned
         put(items, f"i{i}", vector)
     items.recentre()
     index = ItemIndex(items, exact_below=100)

@@ -78,14 +78,23 @@ def test_what_is_on_offer_is_worked_out_anew_only_when_it_changes() -> None:
     assert filters.offered(199) is first
     assert filters.offered(200).tolist() == [True, False, True]
     assert filters.offered(100).tolist() == [True, True, True], "a moment before, asked for later"
-    assert filters.offered(300).tolist() == [True, False, False]
+    assert (late := filters.offered(300)).tolist() == [True, False, False]
+    assert filters.offered(10**12) is late, "nothing is left that expires"
+    filters.offered(100)
     items.withdraw("a")
     assert filters.offered(100).tolist() == [False, True, True], "at once, though nobody has followed"
+    items.put("c", vector_record(unit(4), available=False))
+    assert filters.offered(100).tolist() == [False, True, False]
     items.put("b", vector_record(unit(4), category="wine"))
-    assert filters.offered(100).tolist() == [False, True, True]
+    assert filters.offered(100).tolist() == [False, True, False]
     filters.follow()
-    assert filters.offered(100).tolist() == [False, False, True]
+    assert filters.offered(100).tolist() == [False, False, False]
+    items.changed.clear()
+    items.mention("d")
+    filters.follow()
+    assert filters.offered(100).tolist() == [False, False, False, False]
     items.put("d", vector_record(unit(4)))
+    items.put("c", vector_record(unit(4)))
     filters.follow()
     assert filters.offered(100).tolist() == [False, False, True, True]
     filters.apply(Policy(blocked=Blocked(blocked_items=frozenset({"c"}))))
