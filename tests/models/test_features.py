@@ -45,6 +45,17 @@ def test_a_silent_scorer_adds_nothing() -> None:
     assert not np.delete(made, FEATURES.index("item.log_count"), axis=1).any()
 
 
+def test_what_is_clicked_often_is_counted_and_what_is_not_is_new_and_so_is_its_text() -> None:
+    draw, counts = np.random.default_rng(5), np.array([[0, 1, 7, 1e4], [3, 0, 2, 50]], np.float32)
+    values = draw.random((len(SCORERS), 2, 4), np.float32)
+    made = made_of(values, counts=counts)
+    text = values[SCORERS.index("text")]
+    np.testing.assert_allclose(column(made, "item.log_count"), np.log(1 + counts) / 10, rtol=1e-6)
+    np.testing.assert_allclose(column(made, "item.new"), np.exp(-counts / 5), rtol=1e-5)
+    expected = text / text.max(axis=1, keepdims=True) * np.exp(-counts / 5)
+    np.testing.assert_allclose(column(made, "text.new"), expected, rtol=1e-5)
+
+
 def test_of_what_does_not_matter_there_is_the_ratio_alone() -> None:
     draw = np.random.default_rng(4)
     values, popularity = draw.random((len(SCORERS), 3, 50), np.float32), np.zeros((1, 2 * len(HALF_LIVES)), np.float32)
