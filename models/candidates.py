@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 _LOOKED_UP: Final = 16  # items of which it is found for a batch of lists what they read like, if the users are fewer
 _ALL: Final = 1 << 31  # popular items, more than there are
-_TEXT: Final = SCORERS.index("text")
+PLACES: Final = tuple(SCORERS.index(scorer) for scorer in ("co", "co.short", "linear", "text", "text.like"))
+"""Which scorers the search for candidates knows."""
+
 _NO_ROWS: Final = np.empty(0, np.int64)
 
 
@@ -126,9 +128,9 @@ class CandidateSources:
         scratch = self._working(n, 1 + rows.shape[1] * max(table.ids.shape[1] for table in tables))
         borrowed = Borrowed(new.place, new.near, new.weights)
         find(clicks, tables, neighbours.damping, sources, quota, seen, offered, least, borrowed, scratch, found)
-        rows, valid, said, cotext = cut(found)
+        rows, valid, said, cotext = cut(found, len(SCORERS), PLACES)
         if not self.index.exact:
-            np.multiply(np.maximum(self.index.cosines(vectors, rows), 0), valid, out=said[_TEXT])
+            np.multiply(np.maximum(self.index.cosines(vectors, rows), 0), valid, out=said[PLACES[3]])
         return Candidates(rows, valid, said, cotext if quota.new else None)
 
     def _sources(self, vectors: NDArray[np.float32], membership: Membership | None) -> Sources:

@@ -15,9 +15,12 @@ def compiled(loop: Callable[P, R]) -> Callable[P, R]:
     """A loop that is compiled when first called, for the processor that it runs on.
 
     The code is kept beside the source, or where that may not be written in the user's cache, or in ``NUMBA_CACHE_DIR``;
-    where nothing may be written, every process compiles anew. Other threads run meanwhile. Nothing checks bounds, and
-    arguments of another dtype or layout compile it again, for seconds: call a new one in :mod:`models.warm` and name it
-    in ``tests/models/test_warm.py``, which looks for both.
+    where nothing may be written, every process compiles anew. It is made again when the file changes, not when another
+    one does: a loop is given other modules' constants, and who changes a loop that one of another file calls touches
+    that file, too.
+
+    Other threads run meanwhile. Nothing checks bounds, and arguments of another dtype or layout compile it again, for
+    seconds: call a new one in :mod:`models.warm` and name it in ``tests/models/test_warm.py``, which looks for both.
     """
     return _made(loop)
 

@@ -6,13 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.compiled import compiled
-from models.features import SCORERS
 from models.finding_arrays import LINE, Borrowed, Clicks, Found, Quota, Scratch, Sources, Tables
 from models.item_rows import Table
 
 CO, RECENT, LINEAR, LIKE = range(4)
-_SCORERS = len(SCORERS)
-_SAID = tuple(SCORERS.index(scorer) for scorer in ("co", "co.short", "linear", "text", "text.like"))
 _WITHHELD, _TAKEN = 1, 2  # bits of an item's state
 _TINY = float(np.nextafter(np.float32(0), np.float32(1)))  # the least that can be said of an item
 _STRIDE = 8  # a sample is every 8th item: of what is near by text some 80 are wanted, not exactly 80
@@ -314,22 +311,27 @@ def find(
 
 @compiled
 def cut(
-    found: Found,
+    found: Found, scorers: int, places: tuple[int, ...]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]:
     """What was found, without the columns that nobody has.
+
+    Parameters
+    ----------
+    scorers, places
+        How many there are, and which of them are co, recent, linear, text and like.
 
     Returns
     -------
     rows, valid : int64, bool [b, m]
         The candidates, 0 in places that are not ``valid``; m is 1 at the least.
     said : float32 [scorers, b, m]
-        As :data:`~models.features.SCORERS` has them; 0 of the layers, the deep part, and where nothing is valid.
+        0 of the other scorers, and where nothing is valid.
     cotext : float32 [b, m]
     """
     b, m = len(found.counts), max(1, found.counts.max()) if len(found.counts) else 1
     rows, valid = np.zeros((b, m), np.int64), np.zeros((b, m), np.bool_)
-    said, cotext = np.zeros((_SCORERS, b, m), np.float32), np.zeros((b, m), np.float32)
-    co, recent, linear, text, like = _SAID
+    said, cotext = np.zeros((scorers, b, m), np.float32), np.zeros((b, m), np.float32)
+    co, recent, linear, text, like = places
     for user in range(b):
         k = found.counts[user]
         rows[user, :k], valid[user, :k] = found.rows[user, :k], True

@@ -64,26 +64,27 @@ class Histories:
         counts = np.fromiter(map(len, newest), np.int64, b)
         rows = np.fromiter(chain.from_iterable(newest), np.int64, int(counts.sum()))
         clicks = np.fromiter([profile.clicks for profile in profiles], np.int64, b)
-        return cls(*_laid_out(rows, counts, clicks))
+        return cls(*_laid_out(rows, counts, clicks, _EDGES, _DECAYS, _LONG_DECAYS, _RECENT_DECAYS))
 
 
 @compiled
 def _laid_out(
-    newest: NDArray[np.int64], counts: NDArray[np.int64], clicks: NDArray[np.int64]
+    newest: NDArray[np.int64], counts: NDArray[np.int64], clicks: NDArray[np.int64], edges: NDArray[np.int64],
+    decays: NDArray[np.float32], long_decays: NDArray[np.float32], recent_decays: NDArray[np.float32],
 ) -> tuple[
     NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32],
     NDArray[np.float32],
 ]:  # fmt: skip
     """What :class:`Histories` holds, from the newest clicks of one user after the other, and how many he ever made."""
-    b, at = len(counts), 0
-    rows, buckets = np.zeros((b, WINDOW), np.int64), np.zeros(b, np.int64)
-    decay, long = np.zeros((b, WINDOW), np.float32), np.zeros((b, WINDOW), np.float32)
-    recent = np.zeros((b, RECENT), np.float32)
+    b, window, at = len(counts), len(decays), 0
+    rows, buckets = np.zeros((b, window), np.int64), np.zeros(b, np.int64)
+    decay, long = np.zeros((b, window), np.float32), np.zeros((b, window), np.float32)
+    recent = np.zeros((b, len(recent_decays)), np.float32)
     for user in range(b):
-        k, lately = counts[user], min(counts[user], RECENT)
+        k, lately = counts[user], min(counts[user], len(recent_decays))
         rows[user, :k] = newest[at : at + k]
-        decay[user, :k], long[user, :k], recent[user, :lately] = _DECAYS[:k], _LONG_DECAYS[:k], _RECENT_DECAYS[:lately]
+        decay[user, :k], long[user, :k], recent[user, :lately] = decays[:k], long_decays[:k], recent_decays[:lately]
         at += k
-        for edge in _EDGES:
+        for edge in edges:
             buckets[user] += clicks[user] >= edge
     return rows, counts, buckets, decay, long, recent

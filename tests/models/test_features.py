@@ -9,7 +9,8 @@ from hypothesis.extra.numpy import arrays
 from models.choosing import best, to_four_places
 from models.diversity import cosines, diversify
 from models.features import FEATURES, FORMS, PARTS, SCORERS, TO_PARTS, Matters, features_of, popularity_forms, weighed
-from models.histories import BUCKETS, Histories
+from models.histories import BUCKETS, RECENT, Histories
+from models.neighbours import WINDOW
 from models.popularity import HALF_LIVES
 from models.profile import Profile
 from models.ranker import DEFAULT_WEIGHTS, as_weights
@@ -161,6 +162,14 @@ def test_histories_are_newest_first_and_buckets_go_by_all_clicks_ever() -> None:
     assert histories.rows[1, :2].tolist() == [7, 4]
     assert histories.decay[1, :3].tolist() == pytest.approx([1, 0.9, 0])
     assert histories.rows[2].tolist() == list(range(49, 29, -1))
+    assert histories.counts.tolist() == [0, 2, WINDOW]
+    for weights, decay, most in (
+        (histories.decay, 0.9, WINDOW),
+        (histories.long, 0.95, WINDOW),
+        (histories.recent, 0.6, RECENT),
+    ):
+        expected = [[decay**m if m < count else 0 for m in range(most)] for count in (0, 2, WINDOW)]
+        np.testing.assert_allclose(weights, expected, rtol=1e-6)
     assert histories.buckets.tolist() == [0, 2, 5]
     edges = [Profile("x", clicks=n) for n in (1, 3, 4, 9, 10, 29, 30)]
     assert Histories.of(edges).buckets.tolist() == [1, 2, 3, 3, 4, 4, 5]

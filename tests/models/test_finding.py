@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from models.candidates import PLACES
 from models.features import SCORERS
 from models.finding import cut, find
 from models.finding_arrays import Borrowed, Clicks, Found, Quota, Scratch, Sources, Tables
@@ -130,6 +131,10 @@ class Case:
         return found | {row for row in named if row >= 0 and self.free(user)[row]}
 
 
+def cut_of(found: Found) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    return cut(found, len(SCORERS), PLACES)
+
+
 def found_by(found: Found, user: int) -> list[int]:
     rows: list[int] = found.rows[user, : found.counts[user]].tolist()
     return rows
@@ -197,7 +202,7 @@ def test_what_is_said_of_a_candidate_is_the_sum_over_the_clicks(exact: bool) -> 
         place, near, weights = case.borrowed
         cotext = [(weights[place[row]] * co[near[place[row]]]).sum() if place[row] >= 0 else 0 for row in rows]
         np.testing.assert_allclose(found.cotext[user, :k], cotext, **close)
-    said, cotext = cut(found)[2:]
+    said, cotext = cut_of(found)[2:]
     assert said[SCORERS.index("linear")].any()
     assert cotext.any()
 
@@ -218,7 +223,7 @@ def test_where_nothing_is_on_offer_nothing_is_found() -> None:
     case = Case(1, share_offered=0, fewest=10)
     found = case.find()
     assert not found.counts.any()
-    rows, valid, said, cotext = cut(found)
+    rows, valid, said, cotext = cut_of(found)
     assert rows.shape == valid.shape == said.shape[1:] == cotext.shape == (case.users, 1)
     assert not any(array.any() for array in (rows, valid, said, cotext))
 
@@ -241,7 +246,7 @@ def test_nothing_is_left_in_the_working_memory() -> None:
     case = Case(2)
     first = case.find()
     assert not case.scratch.sums.any()
-    for before, after in zip(cut(first), cut(case.find()), strict=True):
+    for before, after in zip(cut_of(first), cut_of(case.find()), strict=True):
         np.testing.assert_array_equal(before, after)
 
 
@@ -249,7 +254,7 @@ def test_nothing_is_left_in_the_working_memory() -> None:
 def test_what_was_found_is_cut_to_the_longest_and_0_beyond_the_others(exact: bool) -> None:
     case = Case(3, exact=exact)
     found = case.find()
-    rows, valid, said, cotext = cut(found)
+    rows, valid, said, cotext = cut_of(found)
     assert rows.shape == (case.users, max(found.counts)) == cotext.shape
     assert len({*found.counts.tolist()}) > 1
     for user, k in enumerate(found.counts):
@@ -266,7 +271,7 @@ def test_what_was_found_is_cut_to_the_longest_and_0_beyond_the_others(exact: boo
 
 
 def test_of_nobody_nothing_is_cut() -> None:
-    assert [array.shape for array in cut(Found.empty(0, 9))] == [(0, 1), (0, 1), (len(SCORERS), 0, 1), (0, 1)]
+    assert [array.shape for array in cut_of(Found.empty(0, 9))] == [(0, 1), (0, 1), (len(SCORERS), 0, 1), (0, 1)]
 
 
 def test_a_user_is_found_the_same_whoever_else_is_asked_for() -> None:
