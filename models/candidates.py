@@ -117,21 +117,29 @@ class CandidateSources:
             raise ValueError(f"{len(self.index.items)} items, of which {n} are known here: follow the catalogue first")
         # everybody's newest click first; after a start not all at once, later there is hardly one a user
         self.likeness.look_up(histories.rows.T[histories.decay.T > 0], max(b, _LOOKED_UP))
-        neighbours, new, rows = self.neighbours, self.new, histories.rows
-        tables = Tables(neighbours.table, neighbours.linear.table, self.likeness.table)
-        co, recent = neighbours.weighed(rows, histories.decay), neighbours.weighed(rows[:, :RECENT], histories.recent)
-        clicks = Clicks(rows, co, recent, histories.long, histories.decay)
+        tables, clicks, new = self.tables, self.clicks(histories), self.new
         sources = self._sources(vectors, membership)
         quota = self.quota
         most = 2 * quota.text + quota.co + quota.linear + quota.like + sources.tops.shape[1] * sources.layers.shape[1]
         found = Found.empty(b, most + quota.new + len(sources.everybody) + least)
-        scratch = self._working(n, 1 + rows.shape[1] * max(table.ids.shape[1] for table in tables))
+        scratch = self._working(n, 1 + clicks.rows.shape[1] * max(table.ids.shape[1] for table in tables))
         borrowed = Borrowed(new.place, new.near, new.weights)
-        find(clicks, tables, neighbours.damping, sources, quota, seen, offered, least, borrowed, scratch, found)
+        find(clicks, tables, self.neighbours.damping, sources, quota, seen, offered, least, borrowed, scratch, found)
         rows, valid, said, cotext = cut(found, len(SCORERS), PLACES)
         if not self.index.exact:
             np.multiply(np.maximum(self.index.cosines(vectors, rows), 0), valid, out=said[PLACES[3]])
         return Candidates(rows, valid, said, cotext if quota.new else None)
+
+    @property
+    def tables(self) -> Tables:
+        """What speaks for items, click by click."""
+        return Tables(self.neighbours.table, self.neighbours.linear.table, self.likeness.table)
+
+    def clicks(self, histories: Histories) -> Clicks:
+        """How much each click of users counts with each of :attr:`tables`."""
+        weighed, rows = self.neighbours.weighed, histories.rows
+        co, recent = weighed(rows, histories.decay), weighed(rows[:, :RECENT], histories.recent)
+        return Clicks(rows, co, recent, histories.long, histories.decay)
 
     def _sources(self, vectors: NDArray[np.float32], membership: Membership | None) -> Sources:
         """Where candidates come from beside the clicks."""

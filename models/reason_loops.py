@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.compiled import compiled, reordering
-from models.finding_arrays import LINE, Tables
+from models.finding_arrays import LINE, Clicks, Tables
 from models.item_rows import Table
 
 _BITS = 4_095
@@ -26,20 +26,6 @@ class Vectors(NamedTuple):
     vectors: NDArray[np.float32]
     mean: NDArray[np.float32]
     scale: NDArray[np.float32]
-
-
-class Clicked(NamedTuple):
-    """Users' last clicks.
-
-    Attributes
-    ----------
-    rows, decay, long : int64, float32, float32 [b, K]
-        As :class:`~models.histories.Histories` has them.
-    """
-
-    rows: NDArray[np.int64]
-    decay: NDArray[np.float32]
-    long: NDArray[np.float32]
 
 
 class Told(NamedTuple):
@@ -65,15 +51,13 @@ class Told(NamedTuple):
 
 @compiled
 def causes_of(
-    tables: Tables, damping: NDArray[np.float32], items: Vectors, users: NDArray[np.float32], clicks: Clicked,
-    picked: NDArray[np.int64], parts: NDArray[np.float32], of: Told, most: int,
+    tables: Tables, clicks: Clicks, items: Vectors, users: NDArray[np.float32], picked: NDArray[np.int64],
+    parts: NDArray[np.float32], of: Told, most: int,
 ) -> NDArray[np.int64]:  # fmt: skip
     """The clicks that raise users' items: see :func:`~models.reasons.because`.
 
     Parameters
     ----------
-    damping : float32 [items]
-        Of co's clicks.
     users : float32 [b, d]
         Their vectors.
     picked : int64 [b, t]
@@ -94,9 +78,8 @@ def causes_of(
     together, by_text = np.empty(t, np.bool_), np.empty(t, np.bool_)
     maybe = np.zeros(_BITS + 1, np.uint8)
     places = np.zeros(max(tables.co.ids.shape[1], tables.linear.ids.shape[1], tables.like.ids.shape[1]) + 1, np.int32)
-    weights = np.empty(k, np.float32)
     for user in range(b):
-        rows, decay, targets = clicks.rows[user], clicks.decay[user], picked[user]
+        rows, decay, targets = clicks.rows[user], clicks.like[user], picked[user]
         some = False
         for target in range(t):
             raised = np.float32(0)
@@ -110,12 +93,11 @@ def causes_of(
         for target in targets:
             maybe[target & _BITS] = 1
         for m in range(k):
-            weights[m] = decay[m] * damping[rows[m]]
             for table in (tables.co, tables.linear):  # so that the rows come in from memory side by side
                 for e in range(0, table.sizes[rows[m]] if decay[m] != 0 else 0, LINE):
                     places[0] += table.ids[rows[m], e]
-        between(tables.co, rows, weights, targets, maybe, places, co)
-        between(tables.linear, rows, clicks.long[user], targets, maybe, places, linear)
+        between(tables.co, rows, clicks.co[user], targets, maybe, places, co)
+        between(tables.linear, rows, clicks.linear[user], targets, maybe, places, linear)
         if some:
             between(tables.like, rows, decay, targets, maybe, places, gains)
         for target in targets:

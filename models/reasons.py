@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.features import PARTS
+from models.finding_arrays import Clicks as ClickWeights
 from models.finding_arrays import Tables
-from models.histories import Histories
 from models.items import ItemStore
-from models.likeness import Likeness
-from models.neighbours import Neighbours
-from models.reason_loops import Clicked, Told, Vectors, causes_of
+from models.reason_loops import Told, Vectors, causes_of
 
 VERBS: Final[Mapping[str, str]] = {
     "purchase": "bought",
@@ -47,9 +45,8 @@ _TOLD: Final = Told(
 
 def because(
     items: ItemStore,
-    neighbours: Neighbours,
-    likeness: Likeness,
-    histories: Histories,
+    tables: Tables,
+    clicks: ClickWeights,
     vectors: NDArray[np.float32],
     picked: NDArray[np.int64],
     parts: NDArray[np.float32],
@@ -64,6 +61,8 @@ def because(
 
     Parameters
     ----------
+    tables, clicks
+        What speaks for items, and how much each click of a user counts with it.
     vectors : float32 [b, d]
         The users'.
     picked : int64 [b, t]
@@ -74,11 +73,8 @@ def because(
     -------
     int64 [b, t, NAMED]
     """
-    return causes_of(
-        Tables(neighbours.table, neighbours.linear.table, likeness.table), neighbours.damping,
-        Vectors(items.vectors, items.mean, items.centred_scale), vectors,
-        Clicked(histories.rows, histories.decay, histories.long), picked, parts, _TOLD, NAMED,
-    )  # fmt: skip
+    known = Vectors(items.vectors, items.mean, items.centred_scale)
+    return causes_of(tables, clicks, known, vectors, picked, parts, _TOLD, NAMED)
 
 
 class Clicks(dict[int, tuple[str, str]]):

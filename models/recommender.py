@@ -266,7 +266,8 @@ class Recommender:
             if promotion.boosted:
                 promotion.count_boosts(picked[np.isfinite(listed)])
                 parts = np.concatenate([parts, added[users, chosen, None]], axis=2)
-            causes = because(self.items, self.neighbours, self.sources.likeness, histories, vectors, picked, parts)
+            tables, clicks = self.sources.tables, self.sources.clicks(histories)
+            causes = because(self.items, tables, clicks, vectors, picked, parts)
             lists = lists_of(profiles, self.layers, membership, picked, listed, parts, causes)
         for user, columns in enumerate(featured):
             lists[user].pinned = frozenset(rows[user, columns].tolist())

@@ -35,6 +35,19 @@ def filled(n: int = 3000, **kwargs: object) -> tuple[ItemStore, ItemIndex]:
     return items, index
 
 
+def test_among_items_that_are_all_alike_the_nearest_are_found() -> None:
+    """Codes say how a vector differs from its list's centre: in codes of its own it would be like all of its kind."""
+    draw, items = np.random.default_rng(3), ItemStore(D)
+    kinds = draw.normal(size=(20, D))
+    for i in range(4_000):
+        vector = kinds[i % 20] + 0.1 * draw.normal(size=D)
+        put(items, f"i{i}", (vector / np.linalg.norm(vector)).astype(np.float32))
+    items.recentre()
+    index = ItemIndex(items, exact_below=100)
+    index.sync()
+    assert recall(items, index) >= 0.8, ".77 by codes of their own"
+
+
 def test_an_index_of_vectors_of_any_length_finds_what_the_exact_one_finds() -> None:
     items = ItemStore(D - 3)
     for i, vector in enumerate(vectors(1_200)[:, : D - 3]):  # so many that codes are learned
