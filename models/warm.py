@@ -24,7 +24,7 @@ _ITEMS = 24
 
 @cache  # one process may hold several that rank
 def warm() -> None:
-    """Make lists in a shop that does not exist: some 15 s where nothing is on disk yet, else a tenth of a second."""
+    """Make lists in a shop that does not exist: most of a minute where nothing is on disk yet, else under a second."""
     draw, items = np.random.default_rng(0), ItemStore(_DIMENSION)
     for item in range(_ITEMS):
         vector = draw.normal(size=_DIMENSION)
