@@ -3,14 +3,15 @@
 A component is *on* if
 
 - on every data set Strata with it is not worse than the best of its scorers alone, within a standard error, and
-- somewhere it makes one of all, new items, new users better than Strata without it by more than two standard errors
-  (of so many slices some would gain one by chance), or adds a hundredth of the catalogue to what is shown.
+- somewhere it makes one of all, new items, new users better than Strata without it by more than chance does: by
+  :func:`beyond_chance` standard errors, or adds a hundredth of the catalogue to what is shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 from typing import Any, Final
 
 from models.features import OFF
@@ -19,6 +20,16 @@ from ops.quality.study import Study
 
 GATED: Final = ("all", "new items", "new users")
 _COVERAGE: Final = 0.01
+_CHANCE: Final = 0.05
+
+
+def beyond_chance(slices: int) -> float:
+    """Standard errors that the best of so many slices exceeds by chance in one report of twenty at most.
+
+    Bonferroni's correction of a one-sided test: 1.64 for a slice, 2.77 for the eighteen of six data sets. At two
+    errors, a component that does nothing would pass a third of the time.
+    """
+    return NormalDist().inv_cdf(1 - _CHANCE / slices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +40,9 @@ class Gain:
     gain: float
     error: float
 
-    @property
-    def better(self) -> bool:
-        """By more than two standard errors."""
-        return self.gain > 2 * self.error
+    def better(self, errors: float) -> bool:
+        """By more than so many standard errors."""
+        return self.gain > errors * self.error
 
     @property
     def worse(self) -> bool:
@@ -65,10 +75,9 @@ class Evidence:
         """Strata with it is worse than a scorer alone."""
         return self.blend.worse
 
-    @property
-    def helps(self) -> bool:
-        """Some slice gains."""
-        return any(gain.better for gain in self.gains) or self.coverage >= _COVERAGE
+    def helps(self, errors: float) -> bool:
+        """Some slice gains by more than so many standard errors, or coverage does."""
+        return any(gain.better(errors) for gain in self.gains) or self.coverage >= _COVERAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +88,15 @@ class Verdict:
     evidence: tuple[Evidence, ...]
 
     @property
+    def slices(self) -> int:
+        """Of how many the best may speak for it."""
+        return sum(len(each.gains) for each in self.evidence)
+
+    @property
     def on(self) -> bool:
         """It earns its weight."""
-        return any(each.helps for each in self.evidence) and not any(each.harms for each in self.evidence)
+        errors = beyond_chance(self.slices)
+        return any(each.helps(errors) for each in self.evidence) and not any(each.harms for each in self.evidence)
 
     def as_json(self) -> dict[str, Any]:
         """For the machine-readable result."""

@@ -12,7 +12,7 @@ from typing import Any
 from ops.bench.machine import cpu, versions
 from ops.quality import plots, tables
 from ops.quality.drift import FRESH, ITEMS, SHIFTS, Adaptation
-from ops.quality.gate import verdicts
+from ops.quality.gate import beyond_chance, verdicts
 from ops.quality.methods import STRATA, TRIALS
 from ops.quality.study import Study
 from ops.quality.targets import targets
@@ -40,8 +40,9 @@ Strata's own lists, each user's as it was at his first click within the hour of 
 
 _GATE = (
     "What Strata gains by each component: HR@10 with it − without it, paired. *On*: nowhere is a scorer alone better "
-    "than Strata by more than a standard error, and somewhere a slice gains more than two, or coverage a hundredth. "
-    "A verdict is final when every data set is finished; `quality.json` says whether that is so."
+    "than Strata by more than a standard error, and somewhere a slice gains more than the best of so many would by "
+    "chance in one report of twenty ({errors:.2f} errors for {slices}), or coverage a hundredth. A verdict is final when every data set is "
+    "finished; `quality.json` says whether that is so."
 )
 
 
@@ -72,8 +73,9 @@ def write(studies: Sequence[Study], folder: Path) -> None:
     if ours:
         plots.staleness(ours, folder / "quality-staleness.svg")
         lines += ["", "![HR@10 by the age of the list](quality-staleness.svg)"]
-    lines += ["", "## The gate", "", _GATE]
     found = verdicts(studies)
+    slices = max((verdict.slices for verdict in found), default=1)
+    lines += ["", "## The gate", "", _GATE.format(errors=beyond_chance(slices), slices=slices)]
     lines += ["", *tables.gate(found)]
     lines += _adaptation(studies, folder)
     (folder / REPORT).write_text("\n".join(lines) + "\n")

@@ -112,12 +112,20 @@ def evidence(gain: float = 0.01, error: float = 0.002, blend: float = 0.01, cove
         ([evidence(), evidence(gain=-0.001)], True),
         ([evidence(), evidence(blend=-0.003)], False),
         ([evidence(gain=0.003)], False),
+        ([evidence(gain=0.0036)], True),
+        ([evidence(gain=0.0036), *[evidence(gain=0)] * 17], False),
         ([evidence(gain=0.001, coverage=0.02)], True),
     ],
-    ids=["helps", "helps somewhere", "worse than one scorer", "within noise", "covers more"],
+    ids=["helps", "helps somewhere", "worse than one scorer", "within noise", "beyond noise", "the best of many", "covers more"],
 )
 def test_a_component_is_on_if_it_helps_somewhere_and_no_scorer_alone_is_better(found: list[Evidence], on: bool) -> None:
     assert Verdict("text", tuple(found)).on == on
+
+
+@pytest.mark.parametrize("slices", [1, 18])
+def test_a_component_that_does_nothing_passes_in_one_report_of_twenty(slices: int) -> None:
+    drawn = np.random.default_rng(1).standard_normal((40_000, slices))
+    assert (drawn.max(axis=1) > gate.beyond_chance(slices)).mean() == pytest.approx(0.05, abs=0.005)
 
 
 @pytest.mark.parametrize("part", PARTS)
