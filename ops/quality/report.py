@@ -41,8 +41,8 @@ Strata's own lists, each user's as it was at his first click within the hour of 
 _GATE = (
     "What Strata gains by each component: HR@10 with it − without it, paired. *On*: nowhere is a scorer alone better "
     "than Strata by more than a standard error, and somewhere a slice gains more than the best of so many would by "
-    "chance in one report of twenty ({errors:.2f} errors for {slices}), or coverage a hundredth. A verdict is final when every data set is "
-    "finished; `quality.json` says whether that is so."
+    "chance in one report of twenty ({errors:.2f} errors for {slices}), or coverage a hundredth. A verdict is final "
+    "when every data set is finished; `quality.json` says whether that is so."
 )
 
 

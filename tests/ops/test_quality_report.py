@@ -116,7 +116,15 @@ def evidence(gain: float = 0.01, error: float = 0.002, blend: float = 0.01, cove
         ([evidence(gain=0.0036), *[evidence(gain=0)] * 17], False),
         ([evidence(gain=0.001, coverage=0.02)], True),
     ],
-    ids=["helps", "helps somewhere", "worse than one scorer", "within noise", "beyond noise", "the best of many", "covers more"],
+    ids=[
+        "helps",
+        "helps somewhere",
+        "worse than one scorer",
+        "within noise",
+        "beyond noise",
+        "the best of many",
+        "covers more",
+    ],
 )
 def test_a_component_is_on_if_it_helps_somewhere_and_no_scorer_alone_is_better(found: list[Evidence], on: bool) -> None:
     assert Verdict("text", tuple(found)).on == on
