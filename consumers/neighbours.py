@@ -96,6 +96,7 @@ class NeighboursRole:
             breaks = decode(record.value, RankerWeights).breaks
             if self._neighbours.forget(breaks):
                 log.info("neighbours: the stream broke, of what was counted before it little is kept")
+                self._changed(dict(self._offsets))
             self._together.forget(breaks)
 
     def assigned(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
@@ -167,8 +168,7 @@ class NeighboursRole:
             frozen = {r for r in rows if self._published.get(r, {}).get(record.partition, 0) > record.offset}
         times = [entry.ts for entry in profile.history[-len(rows) :]]
         for place in places:
-            share = self._neighbours.breaks.left_of(times[place])
-            self._neighbours.learn(rows[place], before(rows, place), frozen, share)
+            self._neighbours.learn(rows[place], before(rows, place), frozen, times[place])
 
     def poll(self, now: float) -> Work | None:
         """See :class:`~consumers.stage.Stage`."""

@@ -125,20 +125,20 @@ class Together:
         return True
 
     def _add(self, profile: ProfileRecord) -> None:
-        """The new clicks, each with all that came before it and after the same break of the stream."""
+        """The new clicks, each with all that came before it."""
         fresh = range(min(profile.fresh, len(profile.history)) - 1, -1, -1)  # counted from the end
         if self.counts is None or not fresh:
             return
         first = [back for back in fresh if back not in profile.again]
         rows = {back: self._items.mention(profile.history[-1 - back].item_id) for back in first}
-        seen, breaks = self._seen(profile), self.counts.breaks
+        seen = self._seen(profile)
         seen = seen[~np.isin(seen["item"], self._items.hashes[list(rows.values())])]
-        others, shares = seen["item"], breaks.left(_moments(seen))
+        others, moments = seen["item"], _moments(seen)
         for back, row in rows.items():
             if back not in profile.damped:
-                share = breaks.left_of(profile.history[-1 - back].ts // 1000 * 1000)  # to the second, as what was seen
-                self.counts.learn(row, others[shares == share], share)
-                others, shares = np.append(others, self._items.hashes[row]), np.append(shares, share)
+                moment = profile.history[-1 - back].ts // 1000 * 1000  # to the second, as what was seen
+                self.counts.learn(row, others, moment, moments)
+                others, moments = np.append(others, self._items.hashes[row]), np.append(moments, moment)
 
     def _seen(self, profile: ProfileRecord) -> NDArray[np.void]:
         """Of :data:`~models.records.SEEN`: all that a user has clicked and is still remembered."""

@@ -34,6 +34,7 @@ RECENT: Final = 100.0
 counts at a break."""
 
 _BREAK: Final = 3.0  # standard errors by which fewer hits than expected are a break of the stream
+_SLUMP: Final = 0.5  # of the rate at which those that serve hit: so few is a slump
 _GROWTH: Final = 0.1  # of the clicks since a break: so long is the half-life of what is counted after it
 
 LEARNED: Final = "learned"
@@ -145,7 +146,9 @@ class ExpertChoice:
 
     A break of the stream: those that serve have hit fewer of the clicks of late (:data:`RECENT`) than they did before,
     by three standard errors. Then only what was hit of late counts on, and its half-life is short at first: a tenth of
-    the clicks since. What an expert was worth in another world keeps nobody from one that serves this one.
+    the clicks since. What an expert was worth in another world keeps nobody from one that serves this one. When it
+    began is told by Page's cumulative sum (Continuous inspection schemes, Biometrika 41, 1954) of by how much the hits
+    are likelier at half their rate (in log, as Poisson counts): the last time that it was 0.
 
     Parameters
     ----------
@@ -164,6 +167,10 @@ class ExpertChoice:
         The same of late.
     since : float
         Clicks looked at since a break; at a start as many as give the full half-life.
+    slump : float
+        The cumulative sum.
+    steady : int
+        When it was last 0, ms since the epoch: at a break, when that began. 0: not known.
     serving : int64 [buckets]
         The expert that serves, a position in :data:`EXPERTS`.
     """
@@ -176,17 +183,27 @@ class ExpertChoice:
         self.recent_hits = np.zeros_like(self.hits)
         self.recent_clicks = np.zeros_like(self.clicks)
         self.since = half_life / _GROWTH
+        self.slump = 0.0
+        self.steady = 0
         self.serving = np.zeros(len(BUCKETS), np.int64)
 
-    def learn(self, clicks: NDArray[np.float64], hits: NDArray[np.float64]) -> bool:
-        """Count a batch: clicks [buckets] and hits [buckets, experts]. Returns whether the stream broke before it."""
+    def learn(self, clicks: NDArray[np.float64], hits: NDArray[np.float64], moment: int = 0) -> bool:
+        """Count a batch: clicks [buckets] and hits [buckets, experts], clicked at a moment (ms since the epoch).
+
+        Returns whether the stream has broken.
+        """
+        if not self.slump:
+            self.steady = moment
+        every = np.arange(len(BUCKETS))
+        expected, found = float(self.rates()[every, self.serving] @ clicks), float(hits[every, self.serving].sum())
+        self.slump = max(0.0, self.slump + (1 - _SLUMP) * expected + math.log(_SLUMP) * found)
         looked = float(clicks.sum())
         of_late = 2 ** (-looked / RECENT)
         self.recent_clicks = self.recent_clicks * of_late + clicks
         self.recent_hits = self.recent_hits * of_late + hits
         self.since += looked
         if broke := self._broke():
-            self.hits, self.clicks, self.since = self.recent_hits, self.recent_clicks, 0.0
+            self.hits, self.clicks, self.since, self.slump = self.recent_hits, self.recent_clicks, 0.0, 0.0
         else:
             kept = np.exp2(-clicks / min(self.half_life, max(RECENT, _GROWTH * self.since)))
             self.clicks = self.clicks * kept + clicks

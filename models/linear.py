@@ -22,13 +22,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.breaks import Breaks
+from models.breaks import Breaks, Lately
 from models.errors import StrataError
 from models.items import ItemStore
 
@@ -73,6 +73,13 @@ class Solution:
         return cls(np.empty(0, np.int64), np.empty((0, 0), np.int32), np.empty((0, 0), np.float32))
 
 
+class _Click(NamedTuple):
+    row: int
+    moment: int
+    others: NDArray[np.uint64]
+    moments: NDArray[np.int64]
+
+
 class CoClicks:
     """XᵀX of the items clicked most, kept up click by click.
 
@@ -107,13 +114,20 @@ class CoClicks:
         self._places: dict[int, int] = {}  # item hash → place
         self._known: dict[int, int] = {}  # item hash → row
         self._users: dict[int, float] = {}  # item hash → how many users have clicked it, of those that have no place
+        self._lately: Lately[_Click] = Lately()
 
     @property
     def due(self) -> bool:
         """Whether enough has come since the last solution."""
         return self.clicks >= self._due
 
-    def learn(self, row: int, others: NDArray[np.uint64], share: float = 1.0) -> None:
+    def learn(
+        self,
+        row: int,
+        others: NDArray[np.uint64],
+        moment: int | None = None,
+        moments: NDArray[np.int64] | None = None,
+    ) -> None:
         """A user has clicked an item for the first time.
 
         Parameters
@@ -121,20 +135,30 @@ class CoClicks:
         row
             The item.
         others : uint64 [any]
-            Hashes (:func:`~models.items.item_hash`) of all else that he has clicked, with no break between it and this.
-        share
-            What is left of the click's weight: less than 1 if the stream broke since.
+            Hashes (:func:`~models.items.item_hash`) of all else that he has clicked.
+        moment, moments : int64 [any]
+            When he clicked it, and when the others, ms since the epoch: those with a break of the stream between count
+            as another user's. Not given: all of it now, and not told from what was before a break that began earlier.
         """
         if row == self.items.nowhere:
             return
+        share = 1.0
+        if moment is not None and moments is not None:
+            share = self.breaks.left_of(moment)
+            with_it = self.breaks.left(moments) == share
+            others, moments = others[with_it], moments[with_it]
+            newest = moments >= self._lately.oldest  # as far back as a break can be found to have begun
+            self._lately.add(moment, share, _Click(row, moment, others[newest], moments[newest]))
         self.clicks += share
         place = self._place(int(self.items.hashes[row]), row, share)
-        if place < 0:
-            return
+        if place >= 0:
+            self.gram[place, place] += np.float32(share)
+            self._join(place, others, share)
+
+    def _join(self, place: int, others: NDArray[np.uint64], share: float) -> None:
         with_it = self._of(others)
         self.gram[place, with_it] += np.float32(share)
         self.gram[with_it, place] += np.float32(share)
-        self.gram[place, place] += np.float32(share)
 
     def learn_user(self, clicked: NDArray[np.uint64], at: NDArray[np.int64] | None = None) -> None:
         """All that a user has clicked, the same as clicks one after another with the breaks between them.
@@ -158,7 +182,22 @@ class CoClicks:
         self.clicks *= left
         self.gram *= np.float32(left)
         self._users = {item: left * users for item, users in self._users.items()}
+        for share, click in self._lately.lacking(self.breaks, left):
+            self._found_after(click, share)
         self._due = self.clicks
+
+    def _found_after(self, click: _Click, lacks: float) -> None:
+        """A click was counted before the break was known that it came after: as the same user's, and too low by now."""
+        place, whole = (
+            self._place(int(self.items.hashes[click.row]), click.row, lacks),
+            self.breaks.left_of(click.moment),
+        )
+        self.clicks += lacks
+        if place >= 0:
+            self.gram[place, place] += np.float32(lacks)
+            since = self.breaks.left(click.moments) == whole
+            self._join(place, click.others[since], lacks)
+            self._join(place, click.others[~since], lacks - whole)
 
     def _learn_together(self, clicked: NDArray[np.uint64], share: float) -> None:
         known, n = len(self._known), len(self.items)

@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.breaks import Breaks
+from models.breaks import Breaks, Lately
 from models.errors import InvalidEvent
 from models.item_rows import ItemRows
 from models.items import ItemStore
@@ -78,6 +78,7 @@ class Neighbours(ItemRows):
         self.breaks = Breaks()
         self.linear = ItemRows(items, LINEAR_WIDTH)
         self._dirty: set[int] = set()
+        self._lately: Lately[tuple[int, Sequence[int]]] = Lately()
 
     def grow(self) -> None:
         """Make room for every row of the catalogue (cheap when there is room)."""
@@ -85,7 +86,7 @@ class Neighbours(ItemRows):
         super().grow()
         self.damping[have:] = 1
 
-    def learn(self, row: int, history: Sequence[int], frozen: Collection[int] = (), share: float = 1.0) -> None:
+    def learn(self, row: int, history: Sequence[int], frozen: Collection[int] = (), moment: int | None = None) -> None:
         """Take in a click. What has no row of its own (:attr:`~models.items.ItemStore.nowhere`) teaches nothing.
 
         Parameters
@@ -96,15 +97,25 @@ class Neighbours(ItemRows):
             The user's clicks before it, newest first; those beyond :data:`WINDOW` are ignored.
         frozen
             Rows that contain this click already and stay as they are (after a restart).
-        share
-            What is left of the click's weight: less than 1 if the stream broke since.
+        moment
+            When it was clicked, ms since the epoch: what came before a break of the stream weighs less. Not given: now,
+            and it is not told from what was before a break that began earlier.
         """
         self.grow()
-        nowhere = self.items.nowhere
-        if row == nowhere:
+        if row == self.items.nowhere:
             return
+        share = 1.0
+        if moment is not None:
+            share = self.breaks.left_of(moment)
+            self._lately.add(moment, share, (row, history[:WINDOW]))
         if row not in frozen:
             self.counts[row] += 1
+        self._count(row, history, frozen, share)
+
+    def _count(self, row: int, history: Sequence[int], frozen: Collection[int], share: float) -> None:
+        """Add a click with so much weight to the rows that do not contain it."""
+        nowhere = self.items.nowhere
+        if row not in frozen:
             self.effective[row] += share
             self._damp(row)
             self._dirty.add(row)
@@ -198,9 +209,10 @@ class Neighbours(ItemRows):
         )
 
     def forget(self, breaks: Iterable[int]) -> bool:
-        """Learn of breaks, ms since the epoch; returns whether one was new. No row is :meth:`dirty` by that.
+        """Learn of breaks, ms since the epoch; returns whether one was new.
 
-        Readers learn of breaks themselves, and each published row says which it has seen.
+        Readers learn of breaks themselves, and each published row says which it has seen: :meth:`dirty` are only the
+        rows of clicks that came after it, which weigh as before.
         """
         left = self.breaks.add(breaks)
         if left == 1:
@@ -208,6 +220,8 @@ class Neighbours(ItemRows):
         self.weights *= np.float32(left)
         self.effective *= np.float32(left)
         self._damp(slice(None))
+        for share, (row, history) in self._lately.lacking(self.breaks, left):
+            self._count(row, history, (), share)
         return True
 
     def take(self, solution: Solution) -> None:

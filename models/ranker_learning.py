@@ -188,10 +188,10 @@ class RankerLearner:
         self.shared += steps * lesson.gradients.sum(axis=0) / np.sqrt(self.shared_squares + _TINY)
         self.own += steps * lesson.gradients / np.sqrt(self.own_squares + _TINY)
         self.version += int(lesson.clicks.sum())
-        broke = self.choice.learn(lesson.clicks, lesson.hits)
+        broke = self.choice.learn(lesson.clicks, lesson.hits, lesson.clicked_ms)
         if broke:
             self.young = self.version + self.config.young
-            left = self.breaks.add([lesson.clicked_ms])
+            left = self.breaks.add([self.choice.steady])
             self.shared_squares *= left
             self.own_squares *= left
         return broke

@@ -94,6 +94,9 @@ class RankerState(Struct, frozen=True, array_like=True, kw_only=True):
     """Clicks looked at since the last break."""
     young: int = 0
     breaks: tuple[int, ...] = ()
+    slump: float = 0
+    steady: int = 0
+    """When the slump began, ms since the epoch."""
 
 
 def update_of(lesson: Lesson, taught: dict[int, tuple[int, ...]], below: dict[int, int]) -> RankerUpdate:
@@ -191,6 +194,8 @@ def state_of(ranker: RankerLearner, taught: dict[int, tuple[int, ...]]) -> Ranke
         since=ranker.choice.since,
         young=ranker.young,
         breaks=ranker.breaks.times,
+        slump=ranker.choice.slump,
+        steady=ranker.choice.steady,
         **{name: array.astype("<f8").tobytes() for name, array in arrays.items()},
     )
 
@@ -218,12 +223,15 @@ def restore(ranker: RankerLearner, state: RankerState) -> None:
         )
         if not 0 <= state.since < np.inf:
             raise InvalidEvent(f"state: {state.since} clicks since a break", "validate")
+    if not 0 <= state.slump < np.inf:
+        raise InvalidEvent(f"state: a slump of {state.slump}", "validate")
     serving = np.array(state.serving, np.int64)
     if serving.shape != buckets or not ((serving >= 0) & (serving < len(EXPERTS))).all():
         raise InvalidEvent("state: experts that there are not", "validate")
     ranker.shared, ranker.shared_squares, ranker.own, ranker.own_squares = shared, squares, own, own_squares
     ranker.choice.clicks, ranker.choice.hits, ranker.choice.serving = clicks, hits, serving
     ranker.choice.recent_clicks, ranker.choice.recent_hits, ranker.choice.since = recent
+    ranker.choice.slump, ranker.choice.steady = state.slump, state.steady
     ranker.version, ranker.young = state.version, state.young
     ranker.breaks.add(state.breaks)
 

@@ -122,6 +122,7 @@ class System:
         touched: dict[str, Profile] = {}
         questions: list[Question] = []
         learned: list[tuple[int, list[int]]] = []
+        moments: list[int] = []
         now = block[-1].ts
         for at, click in enumerate(block, offset):
             profile = touched.setdefault(click.user_id, self.profile(click.user_id))
@@ -131,11 +132,12 @@ class System:
                 questions.append(question)
             if profile.apply(click, at, self.items):
                 learned.append((profile.rows[-1], before))
+                moments.append(click.ts)
                 if self.linear is not None and profile.clicks not in profile.again:
                     *others, _ = profile.seen.items()  # the newest is what was clicked
-                    broke = self.linear.breaks.last
-                    since = [item for item, (at, _) in others if 1000 * at >= broke]
-                    self.linear.learn(profile.rows[-1], np.array(since, np.uint64))
+                    items = np.fromiter((item for item, _ in others), np.uint64, len(others))
+                    seconds = np.fromiter((at for _, (at, _) in others), np.int64, len(others))
+                    self.linear.learn(profile.rows[-1], items, click.ts // 1000 * 1000, 1000 * seconds)
         if questions:  # asked of the tables as they stand before these clicks
             self.ranker.learn(self.teacher.lesson(questions, now))
             ranker = self.ranker
@@ -147,8 +149,8 @@ class System:
                 recommender.learned, recommender.weights, version, young, breaks = self._weights.popleft()
                 recommender.weights_version, recommender.young = version, young
                 self.forget(breaks)
-        for row, history in learned:
-            self.neighbours.learn(row, history)
+        for (row, history), moment in zip(learned, moments, strict=True):
+            self.neighbours.learn(row, history, moment=moment)
         self.train(learned)
         self.solve()
         self.place(list(touched.values()))

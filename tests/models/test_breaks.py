@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.breaks import KEPT, Breaks
+from models.breaks import KEPT, LATELY, Breaks, Lately
 
 
 def test_each_new_break_takes_its_share_and_a_known_one_nothing() -> None:
@@ -36,3 +36,32 @@ def test_a_break_that_is_too_old_to_be_remembered_is_not_new_again() -> None:
     assert breaks.times == tuple(range(22, 30))
     assert breaks.add([12, 21]) == 1
     assert breaks.times == tuple(range(22, 30))
+
+
+def test_what_is_remembered_is_counted_again_by_what_it_lacks() -> None:
+    lately, breaks = Lately[str](), Breaks()
+    assert lately.oldest == 0
+    for moment in (10, 20, 30):
+        lately.add(moment, 1.0, f"at {moment}")
+    assert lately.oldest == 10
+    assert lately.lacking(breaks, breaks.add([20])) == [
+        (pytest.approx(1 - KEPT), "at 20"),
+        (pytest.approx(1 - KEPT), "at 30"),
+    ]
+    lately.add(15, KEPT, "at 15, late")
+    assert lately.lacking(breaks, breaks.add([12, 25])) == [
+        (pytest.approx(KEPT - KEPT**2), "at 20"),  # has had its share of one of the two only
+        (pytest.approx(1 - KEPT**2), "at 30"),
+        (pytest.approx(KEPT**2 - KEPT**3), "at 15, late"),
+    ]
+    assert lately.lacking(breaks, breaks.add([12])) == []
+
+
+def test_so_much_is_remembered_and_no_more() -> None:
+    lately = Lately[int]()
+    for moment in range(LATELY + 5):
+        lately.add(moment, 1.0, moment)
+    assert lately.oldest == 5
+    breaks = Breaks()
+    assert len(lately.lacking(breaks, breaks.add([LATELY]))) == 5
+    assert lately.oldest == 5

@@ -136,6 +136,41 @@ def test_when_the_stream_breaks_who_serves_the_new_one_does_so_soon(seed: int) -
     assert (later[60:] == OTHER).mean() > 0.7
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_break_is_told_with_the_time_at_which_it_began(seed: int) -> None:
+    choice = ExpertChoice()
+    outcome = drawn(seed, (0.2, 0.06), (0.02, 0.06))
+    for start in range(0, len(outcome), 16):
+        clicks, hit = np.zeros(len(BUCKETS)), np.zeros((len(BUCKETS), len(EXPERTS)))
+        clicks[2], hit[2, 0] = 16, outcome[start : start + 16, 0].sum()
+        if choice.learn(clicks, hit, 1_000_000 + start):
+            break
+    assert 3_900 <= choice.steady - 1_000_000 <= 4_064
+    assert choice.slump == 0
+    choice.learn(clicks, hit, 1_000_000 + start + 16)
+    assert choice.steady == 1_000_000 + start + 16, "what comes after it is measured anew"
+
+
+def test_a_slump_begins_with_the_first_batch_that_hits_too_little_and_is_over_with_one_that_hits() -> None:
+    choice, moments = ExpertChoice(), []
+    for moment, found in enumerate((5, 5, 0, 1, 5, 5, 5, 5, 0), 1):
+        clicks, hit = np.zeros(len(BUCKETS)), np.zeros((len(BUCKETS), len(EXPERTS)))
+        clicks[2], hit[2, 0] = 10, found
+        choice.learn(clicks, hit, moment)
+        moments.append((choice.steady, choice.slump > 0))
+    assert moments == [
+        (1, False),
+        (2, False),
+        (3, True),
+        (3, True),
+        (3, True),
+        (3, False),
+        (7, False),
+        (8, False),
+        (9, True),
+    ]
+
+
 def test_after_a_break_the_learned_ranker_is_back_when_it_hits_again() -> None:
     served, _ = learn(ExpertChoice(), drawn(1, (0.2, 0.06), (0.02, 0.06), (0.1, 0.06)))
     assert served[490] == OTHER

@@ -66,9 +66,9 @@ def test_the_counts_are_those_of_who_has_clicked_what(users: list[list[int]]) ->
 
 @given(USERS, st.integers(0, 8))
 def test_after_a_break_a_user_counts_as_another_one(users: list[list[int]], place: int) -> None:
-    """Whenever it is heard of, and counted from all that he has clicked, too."""
+    """Whenever it is heard of or found, and counted from all that he has clicked, too."""
     users = [list(dict.fromkeys(rows)) for rows in users]
-    heard, late, whole = CoClicks(shop()), CoClicks(shop()), CoClicks(shop())
+    heard, late, whole, found = CoClicks(shop()), CoClicks(shop()), CoClicks(shop()), CoClicks(shop())
     clicked(heard, [rows[:place] for rows in users])
     assert not heard.due
     for counts in (heard, late, whole):
@@ -76,16 +76,18 @@ def test_after_a_break_a_user_counts_as_another_one(users: list[list[int]], plac
     assert heard.due
     clicked(heard, [rows[place:] for rows in users])
     for rows in users:
-        for share, part in ((KEPT, rows[:place]), (1.0, rows[place:])):
-            for i, row in enumerate(part):
-                late.learn(row, hashes(part[:i]), share)
-        whole.learn_user(hashes(rows), np.array([999 if i < place else 1_000 for i in range(len(rows))], np.int64))
+        moments = np.array([999 if i < place else 1_000 for i in range(len(rows))], np.int64)
+        for counts in (late, found):
+            for i, row in enumerate(rows):
+                counts.learn(row, hashes(rows[:i]), int(moments[i]), moments[:i])
+        whole.learn_user(hashes(rows), moments)
+    found.forget([1_000])
     before, after = (
         (by_definition(part, 12) for part in zip(*((r[:place], r[place:]) for r in users), strict=True))
         if (users)
         else (np.zeros((12, 12)), np.zeros((12, 12)))
     )
-    for counts in (heard, late, whole):
+    for counts in (heard, late, whole, found):
         np.testing.assert_allclose(by_item(counts, 12), KEPT * before + after, rtol=1e-5, atol=1e-6)
         assert counts.clicks == pytest.approx(KEPT * before.trace() + after.trace())
 
@@ -163,7 +165,7 @@ def test_after_a_break_a_newcomer_has_as_much_to_forget_as_those_that_have_a_pla
     clicked(counts, [[5]] * 2)
     assert 5 not in counts.rows
     for _ in range(8):  # of before the break, and late
-        counts.learn(5, hashes([]), KEPT)
+        counts.learn(5, hashes([]), 999, np.empty(0, np.int64))
     assert 5 not in counts.rows
     clicked(counts, [[5]])
     assert 5 in counts.rows

@@ -156,10 +156,30 @@ def test_a_click_of_before_a_break_that_comes_after_it_weighs_as_if_it_had_come_
     early.learn(3, [4, 5])
     early.forget([1_000])
     late.forget([1_000])
-    late.learn(3, [4, 5], share=late.breaks.left_of(999))
+    late.learn(3, [4, 5], moment=999)
     np.testing.assert_allclose(dense(late), dense(early))
     np.testing.assert_allclose(late.effective[:12], early.effective[:12])
     np.testing.assert_array_equal(late.counts[:12], early.counts[:12])
+
+
+def test_what_came_after_a_break_that_is_found_late_weighs_whole() -> None:
+    draw = np.random.default_rng(4)
+    clicks = [(int(draw.integers(12)), draw.integers(12, size=6).tolist()) for _ in range(60)]
+    at_once, late = table(12), table(12)
+    for moment, (row, history) in enumerate(clicks):
+        if moment == 40:
+            at_once.forget([40])
+        for each in (at_once, late):
+            each.learn(row, history, moment=moment)
+    late.dirty()
+    assert late.forget([40])
+    assert set(late.dirty()) == {row for row, history in clicks[40:] for row in (row, *history)}
+    assert late.forget([20]), "and of one that began before that"
+    at_once.forget([20])
+    np.testing.assert_allclose(dense(late), dense(at_once), rtol=1e-4)
+    np.testing.assert_allclose(late.effective[:12], at_once.effective[:12], rtol=1e-5)
+    np.testing.assert_array_equal(late.counts[:12], at_once.counts[:12])
+    np.testing.assert_allclose(late.damping[:12], 1 / np.sqrt(late.effective[:12] + 1), rtol=1e-6)
 
 
 @given(st.permutations(["rows", "more rows", "weights", "weights again"]))
@@ -255,7 +275,7 @@ def test_the_damping_follows_the_clicks_that_count() -> None:
     check()
     for item in range(2_000):
         neighbours.items.row(f"more {item}")
-    neighbours.learn(2_000, [3], share=0.5)
+    neighbours.learn(2_000, [3], moment=999)
     check()
     neighbours.put("i3", None)
     check()
