@@ -10,8 +10,8 @@ Three shifts, none of which a model is told of:
 ``users back``
     The same the other way round: nobody stays at first, and from the half on people have histories.
 
-And what the first could at best be hoped to come to: the clicks after it by themselves, asked of models that have
-nothing to unlearn.
+Beside them, what the first could at best be hoped to come to: the clicks after it by themselves, asked of models that
+have nothing to unlearn. And the stream as it is, since its hit rate swings by itself.
 """
 
 from __future__ import annotations
@@ -66,6 +66,10 @@ def from_nothing(stream: Stream) -> Stream:
     return items_exchanged(stream).taken(np.arange(len(stream) // 2, len(stream)))
 
 
+AT: Final = 0.5
+"""Share of a stream's clicks that come before the world changes."""
+
+NONE: Final = "none"
 ITEMS: Final = "items"
 FRESH: Final = "items, from nothing"
 
@@ -84,7 +88,7 @@ class Shift:
     """
 
     make: Callable[[Stream], Stream]
-    at: float = 0.5
+    at: float = AT
 
 
 SHIFTS: Final[dict[str, Shift]] = {
@@ -130,7 +134,7 @@ class Adaptation:
 
     @classmethod
     def of(cls, outcome: Outcome, shifted: float) -> Adaptation | None:
-        """From lists on a stream that shifted before this click; None where too few came after."""
+        """From lists on a stream that shifted (or did not) before this click; None where too few came after."""
         hits, users = outcome.hits, outcome.asked.users
         shift = int(np.searchsorted(outcome.replayed.at, int(shifted)))
         if len(hits) < shift + WITHIN + WINDOW:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ops.bench.machine import cpu, versions
 from ops.quality import plots, tables
-from ops.quality.drift import FRESH, ITEMS, SHIFTS, Adaptation
+from ops.quality.drift import AT, FRESH, ITEMS, NONE, SHIFTS, Adaptation
 from ops.quality.gate import beyond_chance, verdicts
 from ops.quality.methods import STRATA, TRIALS
 from ops.quality.study import Study
@@ -110,18 +110,19 @@ def _adaptation(studies: Sequence[Study], folder: Path) -> list[str]:
         "places with one about as popular. *users*: from then on nobody stays for more than two clicks. *users back*: "
         "until then nobody did. Target: within 5,000 clicks the hit rate is back at 95 % of its new level. "
         f"*{FRESH}*: the clicks after the first shift by themselves, asked of who has nothing to unlearn, nor knows "
-        "anything.",
+        f"anything. *{NONE}*: the stream as it is around its half, to tell its own swings from those of a shift.",
     ]
     drawn: dict[str, dict[str, Adaptation]] = {}
     for study in studies:
         shifts: dict[str, dict[str, Adaptation]] = {}
-        for (shift, name), cell in study.drift().items():
-            made = cell.outcome()
-            if made is not None and (found := Adaptation.of(made, SHIFTS[shift].at * len(cell.stream))) is not None:
+        for (shift, name), cell in (study.drift() | study.unshifted()).items():
+            made, at = cell.outcome(), AT if shift == NONE else SHIFTS[shift].at
+            if made is not None and (found := Adaptation.of(made, at * len(cell.stream))) is not None:
                 shifts.setdefault(shift, {})[name] = found
         if shifts:
             lines += ["", *tables.adaptation(study.source.name, shifts)]
             fresh = shifts.pop(FRESH, {})
+            shifts.pop(NONE, None)  # is in the table alone
             if STRATA in fresh and ITEMS in shifts:  # a line beside the others, not a panel
                 shifts[ITEMS][f"{STRATA}, from nothing"] = fresh[STRATA]
             drawn |= {f"{study.source.name}, {shift}": each for shift, each in shifts.items()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ops.quality.cells import Cell
-from ops.quality.drift import SHIFTS
+from ops.quality.drift import NONE, SHIFTS
 from ops.quality.methods import HOURLY, METHODS, PEERS, PLACES, SCORERS, STRATA, TOGGLED, Params
 from ops.quality.outcome import Outcome
 from ops.quality.replay import Protocol
@@ -106,6 +106,12 @@ class Study:
             for name in SHIFTED_METHODS
             if (cell := self.cell(name)) is not None
         }
+
+    def unshifted(self) -> dict[tuple[str, str], Cell]:
+        """What :meth:`drift` is held against: cells that are reported anyway, under :data:`~ops.quality.drift.NONE`."""
+        if self.source.new:
+            return {}
+        return {(NONE, name): cell for name in SHIFTED_METHODS if (cell := self.cell(name)) is not None}
 
     def _cells(self, names: Iterable[str], protocols: Iterable[Protocol]) -> list[Cell]:
         found = (self.cell(name, protocol) for protocol in protocols for name in names)

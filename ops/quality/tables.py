@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from ops.quality.drift import SHIFTS, Adaptation
+from ops.quality.drift import FRESH, NONE, Adaptation
 from ops.quality.gate import Verdict
 from ops.quality.methods import HOURLY, METHODS, PEERS, PLACES, SCORERS, STRATA, TRIALS
 from ops.quality.outcome import LAGS, SLICES, Outcome
@@ -137,7 +137,7 @@ def adaptation(data: str, shifts: Mapping[str, Mapping[str, Adaptation]]) -> lis
         for name, found in methods.items():
             windows = " ".join(f"{value:.3f}"[1:] for value in found.windows[found.before :][:8])
             before = " ".join(f"{value:.3f}"[1:] for value in found.windows[: found.before][-3:])
-            reached = "" if not SHIFTS[shift].at else "yes" if found.recovered >= 0.95 else "**no**"
+            reached = "" if shift in (FRESH, NONE) else "yes" if found.recovered >= 0.95 else "**no**"
             rows.append((f"{data}, {shift}", name, before, windows, f"{found.soon:.4f}", f"{found.level:.4f}",
                          f"{found.recovered:.0%} ± {found.error:.0%}", reached))  # fmt: skip
     return table(

@@ -17,7 +17,7 @@ from models.ranker import RankingConfig
 from models.ranker_learning import LearningConfig
 from ops.bench import quality
 from ops.quality import gate, plots, quick, tables
-from ops.quality.drift import FRESH, SHIFTS, Adaptation, from_nothing, items_exchanged, users_pass_by
+from ops.quality.drift import AT, FRESH, NONE, SHIFTS, Adaptation, from_nothing, items_exchanged, users_pass_by
 from ops.quality.gate import Evidence, Gain, Verdict
 from ops.quality.methods import PARTS, PEERS, SCORERS, STRATA
 from ops.quality.outcome import Asked, Outcome
@@ -190,6 +190,21 @@ def test_from_nothing_is_asked_for_from_its_first_click_on_and_has_no_target(fol
     row = tables.adaptation("toy", {FRESH: {STRATA: found}})[-1]
     assert "yes" not in row
     assert "no" not in row.replace("nothing", "")
+
+
+def test_a_stream_that_does_not_shift_is_looked_at_around_its_half_and_has_no_target(folder: Path) -> None:
+    study = Study(Source("toy", str(folder / "toy")))
+    for cell in study.tuning():
+        if cell.method == "popularity":
+            cell.compute()
+    assert study.unshifted() == {(NONE, "popularity"): study.cell("popularity")}
+    assert Study(Source("toy", str(folder / "toy"), new=True)).unshifted() == {}
+    found = Adaptation.of(outcome((np.random.default_rng(1).random(20_000) < 0.3).astype(float)), AT * 20_000)
+    assert found is not None
+    assert found.before == 5
+    row = tables.adaptation("toy", {NONE: {STRATA: found}})[-1]
+    assert row.startswith("| toy, none |")
+    assert "yes" not in row
 
 
 def test_users_who_pass_by_have_two_clicks_each() -> None:
