@@ -217,6 +217,25 @@ def test_at_a_break_no_row_is_published_again(
     assert "the stream broke" in caplog.text
 
 
+def test_what_came_after_a_break_that_is_found_late_is_published_whole_at_once(
+    names: Topics, diversion: Diversion, metrics: Metrics
+) -> None:
+    topics = Topic()
+    for user, items, times in (("ann", ["i1", "i2"], [100, 110]), ("bob", ["i3", "i4"], [160, 170])):
+        topics.append(names.profiles, user, profile(items, 2, times))
+    life = Life(topics, names, diversion, metrics)
+    life.rest()
+    before = len(topics.records(names.neighbours))
+    broken_at(topics, names, 150)
+    topics.append(names.profiles, "cat", profile(["i5"], 1, [200]))
+    life.read(0, 10)
+    life.read(1, 10)
+    life.publish()
+    rows = {r.key: decode(r.value or b"", NeighbourRow) for r in topics.records(names.neighbours)[before:]}
+    assert rows.keys() == {b"i3", b"i4", b"i5"}
+    assert all(row.effective == row.count == 1 for row in rows.values())
+
+
 def test_a_row_is_published_at_most_once_a_second(
     stream: Topic, names: Topics, diversion: Diversion, metrics: Metrics
 ) -> None:

@@ -55,6 +55,10 @@ def test_what_is_remembered_is_counted_again_by_what_it_lacks() -> None:
         (pytest.approx(KEPT**2 - KEPT**3), "at 15, late"),
     ]
     assert lately.lacking(breaks, breaks.add([12])) == []
+    lacks = lately.lacking(breaks, breaks.add([5]))
+    assert dict(zip(("at 10", "at 20", "at 30", "at 15, late"), (KEPT**3, KEPT, 1, KEPT**2), strict=True)) == {
+        click: pytest.approx(share / (1 - KEPT)) for share, click in lacks
+    }
 
 
 def test_so_much_is_remembered_and_no_more() -> None:

@@ -171,6 +171,17 @@ def test_after_a_break_a_newcomer_has_as_much_to_forget_as_those_that_have_a_pla
     assert 5 in counts.rows
 
 
+def test_what_has_no_place_is_told_of_a_break_that_is_found_late_too() -> None:
+    counts, none = CoClicks(shop(), most=2), np.empty(0, np.int64)
+    clicked(counts, [[0, 1]] * 40)
+    counts.learn(5, hashes([]), 1_000, none)
+    counts.forget([1_000])  # 2 users, 2 users, 1 user
+    counts.learn(5, hashes([]), 1_001, none)
+    assert 5 not in counts.rows
+    counts.learn(5, hashes([]), 1_002, none)
+    assert 5 in counts.rows
+
+
 def test_after_a_break_it_is_solved_at_once_and_then_as_after_a_start() -> None:
     counts = CoClicks(shop())
     clicked(counts, drawn(12, 300))

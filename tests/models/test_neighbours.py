@@ -174,6 +174,8 @@ def test_what_came_after_a_break_that_is_found_late_weighs_whole() -> None:
     late.dirty()
     assert late.forget([40])
     assert set(late.dirty()) == {row for row, history in clicks[40:] for row in (row, *history)}
+    for each in (at_once, late):
+        each.learn(*clicks[0], moment=30)
     assert late.forget([20]), "and of one that began before that"
     at_once.forget([20])
     np.testing.assert_allclose(dense(late), dense(at_once), rtol=1e-4)
