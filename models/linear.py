@@ -149,11 +149,16 @@ class CoClicks:
             others, moments = others[with_it], moments[with_it]
             newest = moments >= self._lately.oldest  # as far back as a break can be found to have begun
             self._lately.add(moment, share, _Click(row, moment, others[newest], moments[newest]))
+        self._add(row, others, share)
+
+    def _add(self, row: int, others: NDArray[np.uint64], share: float) -> int:
+        """Count a click with so much weight, and say at what place: -1 if its item has none."""
         self.clicks += share
         place = self._place(int(self.items.hashes[row]), row, share)
         if place >= 0:
             self.gram[place, place] += np.float32(share)
             self._join(place, others, share)
+        return place
 
     def _join(self, place: int, others: NDArray[np.uint64], share: float) -> None:
         with_it = self._of(others)
@@ -187,16 +192,11 @@ class CoClicks:
         self._due = self.clicks
 
     def _found_after(self, click: _Click, lacks: float) -> None:
-        """A click was counted before the break was known that it came after: as the same user's, and too low by now."""
-        place, whole = (
-            self._place(int(self.items.hashes[click.row]), click.row, lacks),
-            self.breaks.left_of(click.moment),
-        )
-        self.clicks += lacks
+        """Count a click by what it lacks, and no more with what its user clicked on the other side of the break."""
+        whole = self.breaks.left_of(click.moment)
+        since = self.breaks.left(click.moments) == whole
+        place = self._add(click.row, click.others[since], lacks)
         if place >= 0:
-            self.gram[place, place] += np.float32(lacks)
-            since = self.breaks.left(click.moments) == whole
-            self._join(place, click.others[since], lacks)
             self._join(place, click.others[~since], lacks - whole)
 
     def _learn_together(self, clicked: NDArray[np.uint64], share: float) -> None:
