@@ -115,6 +115,19 @@ def test_clicks_of_one_moment_do_not_know_one_another_when_ties_are_kept() -> No
     assert [len(profile.rows) for profile in profiles] == [0, 1, 2, 3, 4]
 
 
+def test_a_break_that_is_found_late_leaves_what_came_after_it() -> None:
+    clicks, system = stream(64), System(catalogue(), RankingConfig(mix=0.0))
+    system.learn(clicks, 0)
+    system.forget([clicks[32].ts])
+    row, linear = system.items.row, system.linear
+    effective = np.zeros(len(system.items))
+    for i, click in enumerate(clicks):
+        effective[row(click.item_id)] += KEPT if i < 32 else 1
+    np.testing.assert_allclose(system.neighbours.effective[: len(effective)], effective, rtol=1e-5)
+    assert linear is not None
+    assert linear.clicks == pytest.approx(effective.sum(), rel=1e-5)
+
+
 def test_a_block_never_cuts_a_group() -> None:
     clicks = [Click(user_id="u", item_id="tea-1", ts=NOW + i // 50) for i in range(500)]
     for block in blocks(ordered(clicks, "keep", 7)):
