@@ -165,22 +165,24 @@ def test_a_click_of_before_a_break_that_comes_after_it_weighs_as_if_it_had_come_
 def test_what_came_after_a_break_that_is_found_late_weighs_whole() -> None:
     draw = np.random.default_rng(4)
     clicks = [(int(draw.integers(12)), draw.integers(12, size=6).tolist()) for _ in range(60)]
-    at_once, late = table(12), table(12)
+    at_once, late, told = table(12), table(12), table(12)
+    told.forget([20, 40])
     for moment, (row, history) in enumerate(clicks):
         if moment == 40:
             at_once.forget([40])
-        for each in (at_once, late):
+        for each in (at_once, late, told):
             each.learn(row, history, moment=moment)
     late.dirty()
     assert late.forget([40])
     assert set(late.dirty()) == {row for row, history in clicks[40:] for row in (row, *history)}
-    for each in (at_once, late):
+    for each in (at_once, late, told):
         each.learn(*clicks[0], moment=30)
     assert late.forget([20]), "and of one that began before that"
     at_once.forget([20])
-    np.testing.assert_allclose(dense(late), dense(at_once), rtol=1e-4)
-    np.testing.assert_allclose(late.effective[:12], at_once.effective[:12], rtol=1e-5)
-    np.testing.assert_array_equal(late.counts[:12], at_once.counts[:12])
+    for each in (at_once, late):
+        np.testing.assert_allclose(dense(each), dense(told), rtol=1e-4)
+        np.testing.assert_allclose(each.effective[:12], told.effective[:12], rtol=1e-5)
+        np.testing.assert_array_equal(each.counts[:12], told.counts[:12])
     np.testing.assert_allclose(late.damping[:12], 1 / np.sqrt(late.effective[:12] + 1), rtol=1e-6)
 
 
