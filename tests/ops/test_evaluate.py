@@ -99,8 +99,9 @@ def test_a_break_reaches_the_tables_with_the_weights() -> None:
         return float(gram[at[one], at[other]])
 
     assert together(2, 5) == together(3, 5) == 1, "both after it"
-    assert together(0, 5) == together(1, 4) == 0, "one before it and one after"
-    assert together(0, 0) == together(0, 2) == pytest.approx(KEPT), "counted before it was told"
+    assert together(0, 2) == together(0, 5) == together(1, 4) == 0, "one before it and one after, told late or not"
+    assert together(0, 0) == pytest.approx(KEPT), "before it"
+    assert together(2, 2) == pytest.approx(1), "counted before it was told"
 
 
 def test_clicks_of_one_moment_do_not_know_one_another_when_ties_are_kept() -> None:
