@@ -71,28 +71,26 @@ class Breaks:
 
 
 class Lately(Generic[Click]):
-    """The newest that was counted, by when it was clicked."""
+    """The newest clicks that were counted, and when they were made."""
 
     def __init__(self) -> None:
-        self._moments: deque[int] = deque(maxlen=LATELY)
-        self._kept: deque[tuple[float, Click]] = deque(maxlen=LATELY)
+        self._kept: deque[tuple[int, Click]] = deque(maxlen=LATELY)
 
     @property
     def oldest(self) -> int:
         """When the oldest that is remembered was clicked, ms since the epoch; 0: there is none."""
-        return self._moments[0] if self._moments else 0
+        return self._kept[0][0] if self._kept else 0
 
-    def add(self, moment: int, share: float, click: Click) -> None:
-        """Remember what was counted with this share of its weight; ``moment`` in ms since the epoch."""
-        self._moments.append(moment)
-        self._kept.append((share, click))
+    def add(self, moment: int, click: Click) -> None:
+        """Remember a click, made at a moment in ms since the epoch."""
+        self._kept.append((moment, click))
 
-    def lacking(self, breaks: Breaks, left: float) -> list[tuple[float, Click]]:
-        """What is to be counted again, oldest first, and with what share, after all counts kept ``left``.
+    def lacking(self, known: Breaks, breaks: Breaks) -> list[tuple[int, float, Click]]:
+        """(moment, share, click) of what is to be counted again, oldest first, after all counts have lost their share.
 
-        That is what came after a break that only now is known of.
+        That is what came after one of ``breaks`` that was not yet ``known`` when it was counted.
         """
-        shares = breaks.left(np.array(self._moments, np.int64)).tolist()
-        kept = [(now - left * share, click) for now, (share, click) in zip(shares, self._kept, strict=True)]
-        self._kept = deque(((now, click) for now, (_, click) in zip(shares, self._kept, strict=True)), maxlen=LATELY)
-        return [(share, click) for share, click in kept if share > _TINY]
+        moments = np.fromiter((moment for moment, _ in self._kept), np.int64, len(self._kept))
+        lacks = breaks.left(moments) - breaks.left_after(known.times) * known.left(moments)
+        found = zip(self._kept, lacks.tolist(), strict=True)
+        return [(moment, share, click) for (moment, click), share in found if share > _TINY]

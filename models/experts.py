@@ -194,8 +194,7 @@ class ExpertChoice:
         """
         if not self.slump:
             self.steady = moment
-        every = np.arange(len(BUCKETS))
-        expected, found = float(self.rates()[every, self.serving] @ clicks), float(hits[every, self.serving].sum())
+        expected, found = self._serving_hit(clicks, hits)
         self.slump = max(0.0, self.slump + (1 - _SLUMP) * expected + math.log(_SLUMP) * found)
         looked = float(clicks.sum())
         of_late = 2 ** (-looked / RECENT)
@@ -215,10 +214,13 @@ class ExpertChoice:
         """Whether those that serve hit less of late than by all that is counted, by more than chance explains."""
         if self.clicks.sum() < 2 * RECENT / math.log(2):  # nothing is counted yet but what is of late
             return False
-        every = np.arange(len(BUCKETS))
-        expected = float(self.rates()[every, self.serving] @ self.recent_clicks)
-        found = float(self.recent_hits[every, self.serving].sum())
+        expected, found = self._serving_hit(self.recent_clicks, self.recent_hits)
         return found < expected - _BREAK * math.sqrt(expected)
+
+    def _serving_hit(self, clicks: NDArray[np.float64], hits: NDArray[np.float64]) -> tuple[float, float]:
+        """How many of the clicks those that serve should have hit by their rates, and did."""
+        every = np.arange(len(BUCKETS))
+        return float(self.rates()[every, self.serving] @ clicks), float(hits[every, self.serving].sum())
 
     def _choose(self) -> None:
         every = np.arange(len(BUCKETS))

@@ -49,7 +49,7 @@ PARTS: Final = ("co", "text", "layer", "sequence", "linear", "popularity", "new"
 OFF: Final = frozenset({"layer"})
 """Parts that weigh nothing unless asked for: the gate of ``ops/bench/QUALITY.md`` has their figures. Of its six data
 sets layers seem to help one, the first 100,000 clicks of Online Retail (+.0009 ± .0003 HR@10); on the rest of that
-stream, 184,560 clicks on items new to their users, they do not (−.0001 ± .0002)."""
+stream, 184,560 clicks on items new to their users, they do not (−.0001 ± .0002, by a script)."""
 
 
 def part_of(feature: str) -> str:

@@ -20,6 +20,7 @@ another one than he was before: that way it stays a sum of xxᵀ, which can be i
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Final, NamedTuple
@@ -75,7 +76,6 @@ class Solution:
 
 class _Click(NamedTuple):
     row: int
-    moment: int
     others: NDArray[np.uint64]
     moments: NDArray[np.int64]
 
@@ -148,7 +148,7 @@ class CoClicks:
             with_it = self.breaks.left(moments) == share
             others, moments = others[with_it], moments[with_it]
             newest = moments >= self._lately.oldest  # as far back as a break can be found to have begun
-            self._lately.add(moment, share, _Click(row, moment, others[newest], moments[newest]))
+            self._lately.add(moment, _Click(row, others[newest], moments[newest]))
         self._add(row, others, share)
 
     def _add(self, row: int, others: NDArray[np.uint64], share: float) -> int:
@@ -181,23 +181,25 @@ class CoClicks:
 
     def forget(self, breaks: Iterable[int]) -> None:
         """Learn of breaks, ms since the epoch; after a new one it is time to solve."""
+        known = copy(self.breaks)
         left = self.breaks.add(breaks)
         if left == 1:
             return
         self.clicks *= left
         self.gram *= np.float32(left)
         self._users = {item: left * users for item, users in self._users.items()}
-        for share, click in self._lately.lacking(self.breaks, left):
-            self._found_after(click, share)
+        for moment, lacks, click in self._lately.lacking(known, self.breaks):
+            self._found_after(click, moment, lacks, known)
         self._due = self.clicks
 
-    def _found_after(self, click: _Click, lacks: float) -> None:
-        """Count a click by what it lacks, and no more with what its user clicked on the other side of the break."""
-        whole = self.breaks.left_of(click.moment)
+    def _found_after(self, click: _Click, moment: int, lacks: float, known: Breaks) -> None:
+        """Count a click by what it lacks, and no more with what its user clicked on the other side of a new break."""
+        whole = self.breaks.left_of(moment)
         since = self.breaks.left(click.moments) == whole
+        joined = known.left(click.moments) == known.left_of(moment)
         place = self._add(click.row, click.others[since], lacks)
         if place >= 0:
-            self._join(place, click.others[~since], lacks - whole)
+            self._join(place, click.others[joined & ~since], lacks - whole)
 
     def _learn_together(self, clicked: NDArray[np.uint64], share: float) -> None:
         known, n = len(self._known), len(self.items)

@@ -16,6 +16,7 @@ Online Retail EASE is better by a tenth, hence the linear part (:mod:`models.lin
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import copy
 from typing import Final
 
 import numpy as np
@@ -107,7 +108,7 @@ class Neighbours(ItemRows):
         share = 1.0
         if moment is not None:
             share = self.breaks.left_of(moment)
-            self._lately.add(moment, share, (row, history[:WINDOW]))
+            self._lately.add(moment, (row, history[:WINDOW]))
         if row not in frozen:
             self.counts[row] += 1
         self._count(row, history, frozen, share)
@@ -214,13 +215,14 @@ class Neighbours(ItemRows):
         Readers learn of breaks themselves, and each published row says which it has seen: :meth:`dirty` are only the
         rows of clicks that came after it, which weigh as before.
         """
+        known = copy(self.breaks)
         left = self.breaks.add(breaks)
         if left == 1:
             return False
         self.weights *= np.float32(left)
         self.effective *= np.float32(left)
         self._damp(slice(None))
-        for share, (row, history) in self._lately.lacking(self.breaks, left):
+        for _, share, (row, history) in self._lately.lacking(known, self.breaks):
             self._count(row, history, (), share)
         return True
 

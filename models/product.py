@@ -109,8 +109,8 @@ class ByteProduct(SmallProduct):
     """In int8, each vector by a scale of its own, its largest component 127; the sums are exact.
 
     A component is off by up to half a step, so that a cosine is off by some 2⁻¹⁰, of whatever size. HR@10 with it − in
-    fp32, Strata on the whole streams of ``ops/bench/QUALITY.md``: −.00016 ± .00007 (MovieLens-100k), +.00007 ± .00010
-    (Online Retail), −.0004 ± .0007 and +.0001 ± .0008 (completejourney).
+    fp32, Strata on the whole streams of ``ops/bench/QUALITY.md``, by a script: −.00016 ± .00007 (MovieLens-100k),
+    +.00007 ± .00010 (Online Retail), −.0004 ± .0007 and +.0001 ± .0008 (completejourney).
     """
 
     dtype = torch.int8

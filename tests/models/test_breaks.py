@@ -1,5 +1,7 @@
 """Breaks of the stream, and what is left of what was counted before them."""
 
+from copy import copy
+
 import numpy as np
 import pytest
 
@@ -38,34 +40,38 @@ def test_a_break_that_is_too_old_to_be_remembered_is_not_new_again() -> None:
     assert breaks.times == tuple(range(22, 30))
 
 
+def told(lately: Lately[str], breaks: Breaks, *times: int) -> list[tuple[int, float, str]]:
+    """What lacks after these breaks are heard of."""
+    known = copy(breaks)
+    breaks.add(times)
+    return lately.lacking(known, breaks)
+
+
 def test_what_is_remembered_is_counted_again_by_what_it_lacks() -> None:
     lately, breaks = Lately[str](), Breaks()
     assert lately.oldest == 0
     for moment in (10, 20, 30):
-        lately.add(moment, 1.0, f"at {moment}")
+        lately.add(moment, f"at {moment}")
     assert lately.oldest == 10
-    assert lately.lacking(breaks, breaks.add([20])) == [
-        (pytest.approx(1 - KEPT), "at 20"),
-        (pytest.approx(1 - KEPT), "at 30"),
+    assert told(lately, breaks, 20) == [
+        (20, pytest.approx(1 - KEPT), "at 20"),
+        (30, pytest.approx(1 - KEPT), "at 30"),
     ]
-    lately.add(15, KEPT, "at 15, late")
-    assert lately.lacking(breaks, breaks.add([12, 25])) == [
-        (pytest.approx(KEPT - KEPT**2), "at 20"),  # has had its share of one of the two only
-        (pytest.approx(1 - KEPT**2), "at 30"),
-        (pytest.approx(KEPT**2 - KEPT**3), "at 15, late"),
+    lately.add(15, "at 15, late")
+    assert told(lately, breaks, 12, 25) == [
+        (20, pytest.approx(KEPT - KEPT**2), "at 20"),  # has had its share of one of the two only
+        (30, pytest.approx(1 - KEPT**2), "at 30"),
+        (15, pytest.approx(KEPT**2 - KEPT**3), "at 15, late"),
     ]
-    assert lately.lacking(breaks, breaks.add([12])) == []
-    lacks = lately.lacking(breaks, breaks.add([5]))
-    assert dict(zip(("at 10", "at 20", "at 30", "at 15, late"), (KEPT**3, KEPT, 1, KEPT**2), strict=True)) == {
-        click: pytest.approx(share / (1 - KEPT)) for share, click in lacks
-    }
+    assert told(lately, breaks, 12) == []
+    lacks = {click: share / (1 - KEPT) for _, share, click in told(lately, breaks, 5)}
+    assert lacks == pytest.approx({"at 10": KEPT**3, "at 20": KEPT, "at 30": 1, "at 15, late": KEPT**2})
 
 
 def test_so_much_is_remembered_and_no_more() -> None:
-    lately = Lately[int]()
+    lately = Lately[str]()
     for moment in range(LATELY + 5):
-        lately.add(moment, 1.0, moment)
+        lately.add(moment, "")
     assert lately.oldest == 5
-    breaks = Breaks()
-    assert len(lately.lacking(breaks, breaks.add([LATELY]))) == 5
+    assert [moment for moment, *_ in told(lately, Breaks(), LATELY)] == list(range(LATELY, LATELY + 5))
     assert lately.oldest == 5

@@ -171,6 +171,13 @@ def test_a_slump_begins_with_the_first_batch_that_hits_too_little_and_is_over_wi
     ]
 
 
+def test_it_is_who_serves_whose_hits_tell_of_a_break() -> None:
+    assert not any(learn(ExpertChoice(), drawn(1, (0.1, 0.3), (0.0, 0.3)))[1]), "the learned ranker does not"
+    served, broke = learn(ExpertChoice(), drawn(1, (0.05, 0.3), (0.05, 0.08)))
+    assert served[250] == OTHER
+    assert broke.index(True) > 250
+
+
 def test_after_a_break_the_learned_ranker_is_back_when_it_hits_again() -> None:
     served, _ = learn(ExpertChoice(), drawn(1, (0.2, 0.06), (0.02, 0.06), (0.1, 0.06)))
     assert served[490] == OTHER

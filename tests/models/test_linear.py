@@ -158,6 +158,23 @@ def test_an_item_that_more_have_clicked_takes_the_place_of_the_least_clicked() -
     assert 1 in counts.rows, "three users have clicked it by now, two the least clicked of the others"
 
 
+@given(USERS, st.permutations([1_000, 2_000]))
+def test_breaks_that_are_found_one_after_the_other_end_as_if_known_all_along(
+    users: list[list[int]], order: list[int]
+) -> None:
+    found, whole = CoClicks(shop()), CoClicks(shop())
+    whole.forget(order)
+    for rows in (list(dict.fromkeys(rows)) for rows in users):
+        moments = 500 + 500 * np.arange(len(rows))
+        for i, row in enumerate(rows):
+            found.learn(row, hashes(rows[:i]), int(moments[i]), moments[:i])
+        whole.learn_user(hashes(rows), moments)
+    for moment in order:
+        found.forget([moment])
+    np.testing.assert_allclose(by_item(found, 12), by_item(whole, 12), rtol=1e-5, atol=1e-6)
+    assert found.clicks == pytest.approx(whole.clicks)
+
+
 def test_after_a_break_a_newcomer_has_as_much_to_forget_as_those_that_have_a_place() -> None:
     counts = CoClicks(shop(), most=2)
     clicked(counts, [[0, 1]] * 40 + [[5]] * 10)
