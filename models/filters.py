@@ -132,6 +132,12 @@ class Filters:
             self._offered_at, self._offered_ms = at, (now_ms, end)
         return self._on_offer
 
+    def is_offered(self, row: int, now_ms: int) -> bool:
+        """The same of one item, without a pass over all; False for one that :meth:`follow` has not seen."""
+        items = self.items
+        known = row < len(self._allowed) and self._allowed[row]
+        return bool(known and items.encoded[row] and items.available[row] and items.expires_ms[row] > now_ms)
+
     def may_repeat(self, profile: Profile, row: int, now_ms: int) -> bool:
         """Whether an item may be offered to a user as far as what he has seen goes."""
         met = profile.seen.get(int(self.items.hashes[row]))

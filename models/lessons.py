@@ -58,21 +58,41 @@ class Teacher:
     def question(self, profile: Profile, row: int, partition: int, offset: int, now_ms: int) -> Question | None:
         """The question that a click poses, to be asked for before it is applied; None for most clicks.
 
-        None also where the item could not have been in the user's list.
+        Of clicks of one moment, as a shop's till tells of a whole basket, nobody knows which came first, and no list
+        came in between: each is asked of what was known before that moment.
+
+        Parameters
+        ----------
+        row, now_ms
+            What is clicked, and when, ms since the epoch.
+        partition, offset
+            Where the click stands.
+
+        Returns
+        -------
+        Question, optional
+            None also where the item could not have been in the user's list.
         """
         recommender = self._recommender
         young = recommender.weights_version < max(self._young, recommender.young)
         if not (young and self._most) and _scattered(partition, offset) >= self._most:
             return None
-        if not recommender.items.encoded[row] or not recommender.filters.may_repeat(profile, row, now_ms):
+        filters = recommender.filters
+        if not filters.is_offered(row, now_ms) or not filters.may_repeat(profile, row, now_ms):
             return None
+        end = len(profile.times)
+        while end and profile.times[end - 1] == now_ms:
+            end -= 1
+        seen = profile.seen.copy()
+        for other in set(profile.names[end:]).difference(profile.names[:end]):
+            seen.pop(recommender.items.hash_of(other), None)
         before = Profile(
             profile.user_id,
-            clicks=profile.clicks,
-            rows=profile.rows[-WINDOW:],
-            seen=profile.seen.copy(),
+            clicks=profile.clicks - (len(profile.rows) - end),
+            rows=profile.rows[max(0, end - WINDOW) : end],
+            seen=seen,
             # with clicks that no list has followed yet, the vector is of before them
-            vector=None if profile.fresh else profile.vector,
+            vector=None if profile.fresh or end < len(profile.rows) else profile.vector,
         )
         return Question(before, row, partition, offset, now_ms)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Final, Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -127,7 +128,7 @@ class System:
         for at, click in enumerate(block, offset):
             profile = touched.setdefault(click.user_id, self.profile(click.user_id))
             before = profile.rows[::-1]
-            question = self.teacher.question(profile, self.items.row(click.item_id), 0, at, now)
+            question = self.teacher.question(profile, self.items.row(click.item_id), 0, at, click.ts)
             if question is not None:
                 questions.append(question)
             if profile.apply(click, at, self.items):
@@ -209,14 +210,19 @@ class System:
 def ordered(clicks: Sequence[Click], ties: Literal["shuffle", "keep"], seed: int) -> list[list[Click]]:
     """The clicks by time, as groups that are asked for before any of the group is learned.
 
-    ``shuffle``: clicks of the same millisecond are drawn in an order by seed, each a group of its own.
+    ``shuffle``: clicks of the same millisecond are drawn in an order by seed, each a group of its own, and at least a
+    millisecond after the last: who learns from them sees by their times whether a list could have come in between.
     ``keep``: clicks of one user in the same millisecond are one group, since nobody knows which came first.
     """
     by_time = sorted(clicks, key=lambda click: click.ts)
     if ties == "shuffle":
         draw = random.Random(seed)  # noqa: S311 - an order, not a secret
         keyed = sorted(by_time, key=lambda click: (click.ts, draw.random()))
-        return [[click] for click in keyed]
+        last, alone = -1, []
+        for click in keyed:
+            last = max(click.ts, last + 1)
+            alone.append([msgspec.structs.replace(click, ts=last)])
+        return alone
     groups: dict[tuple[int, str], list[Click]] = {}
     for click in by_time:
         groups.setdefault((click.ts, click.user_id), []).append(click)

@@ -110,11 +110,10 @@ def fit(sets: Sequence[Examples], *, near: bool) -> NDArray[np.float32]:
 
 def _examples(scored: Scored, targets: Sequence[int]) -> Iterator[tuple[NDArray[np.float16], int, int]]:
     found = scored.candidates
-    for user, target in enumerate(targets):
+    clicked = (found.rows == np.array(targets)[:, None]) & found.valid
+    for user, place in zip(*clicked.nonzero(), strict=True):
         count = int(found.valid[user].sum())
-        place = int(np.searchsorted(found.rows[user, :count], target))
-        if place < count and found.rows[user, place] == target:
-            yield scored.features[user, :, :count].astype(np.float16), place, int(scored.buckets[user])
+        yield scored.features[user, :, :count].astype(np.float16), int(place), int(scored.buckets[user])
 
 
 def _stack(kept: Sequence[tuple[NDArray[np.float16], int, int]]) -> Examples:

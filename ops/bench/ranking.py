@@ -76,7 +76,7 @@ def speed(
         questions = [
             question
             for number, profile in enumerate(profiles)
-            if (question := teacher.question(profile, int(draw.integers(items)), 0, users * turn + number, 0))
+            if (question := teacher.question(profile, int(draw.integers(items)), 0, users * turn + number, 1))
         ]
         looked_up += _look_up(recommender, profiles)
         start_list = thread_time()

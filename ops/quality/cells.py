@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -80,6 +80,8 @@ class Cell:
         """Run it and keep the result."""
         stream = _stream(self.source)
         peer = method(self.method).make(self.source, stream.items, self.params)
+        if self.protocol.ties == "shuffle":
+            stream = one_by_one(stream, self.protocol.seed)
         made = replay(peer, stream, self.protocol)
         path = self.path
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,6 +90,16 @@ class Cell:
             partial, at=made.at, lists=made.lists, ask_s=made.ask_s, learn_s=made.learn_s, clicks=made.clicks
         )
         partial.replace(path)
+
+
+def one_by_one(stream: Stream, seed: int) -> Stream:
+    """Its clicks as they are asked where ties are shuffled, each at least a ms after the one before it.
+
+    Who learns from clicks sees by their times whether a list could have come in between.
+    """
+    ordered, _ = stream.ordered("shuffle", seed)
+    at = np.arange(len(ordered))
+    return replace(ordered, times=at + np.maximum.accumulate(ordered.times - at))
 
 
 def compute(cells: Sequence[Cell], jobs: int, until: float) -> Iterator[tuple[Cell, float]]:

@@ -9,6 +9,7 @@ from models.experts import EXPERTS, LEARNED, Rankings
 from models.features import FEATURES, SCORERS, part_of
 from models.histories import BUCKETS
 from models.lessons import Teacher
+from models.policy import Blocked, Policy
 from models.profile import Profile
 from models.ranker import RankingConfig, Scored, score
 from models.ranker_learning import DELAY, SETTLED, LearningConfig, Lesson, RankerLearner, teach
@@ -139,9 +140,9 @@ def test_a_question_is_the_user_as_he_was(shop: Shop) -> None:
     teacher = Teacher(shop.recommender, EVERY)
     profile = shop.click("ann", "tea-1", "tea-2")
     row, later = shop.items.row("tea-3"), shop.items.row("tea-4")
-    question = teacher.question(profile, row, 0, 7, NOW)
+    question = teacher.question(profile, row, 0, 7, NOW + 1)
     assert question is not None
-    shop.click("ann", "tea-3", "tea-4")
+    shop.click("ann", "tea-3", "tea-4", ts=NOW + 1)
     asked = question.profile
     assert (asked.clicks, len(asked.rows)) == (2, 2)
     found = shop.recommender.score([asked], NOW).candidates
@@ -149,6 +150,32 @@ def test_a_question_is_the_user_as_he_was(shop: Shop) -> None:
     lesson = teacher.lesson([question], NOW)
     assert lesson.clicks[BUCKETS.index(2)] == 1
     assert lesson.gradients[BUCKETS.index(2)].any()
+
+
+def test_clicks_of_one_moment_are_asked_of_what_was_known_before_it(shop: Shop) -> None:
+    teacher = Teacher(shop.recommender, EVERY)
+    before = teacher.question(shop.click("ann", "tea-1", "tea-2", ts=NOW - 5), shop.items.row("tea-3"), 0, 7, NOW)
+    profile = shop.click("ann", "tea-1", "tea-4", "tea-5", ts=NOW)
+    after = teacher.question(profile, shop.items.row("tea-3"), 0, 8, NOW)
+    assert before is not None
+    assert after is not None
+    asked, same = after.profile, before.profile
+    assert (asked.rows, asked.clicks, set(asked.seen)) == (same.rows, same.clicks, set(same.seen))
+    assert asked.vector is None  # worked out from these clicks with the lesson
+    later = teacher.question(profile, shop.items.row("tea-3"), 0, 9, NOW + 1)
+    assert later is not None
+    assert later.profile.rows == profile.rows
+    assert later.profile.vector is profile.vector
+    found = shop.recommender.score([asked], NOW).candidates
+    teacher.lesson([after], NOW)
+    assert shop.items.row("tea-4") in found.rows[found.valid]  # of the same basket, and so one of its rivals
+
+
+def test_of_whom_nothing_was_known_before_the_moment_nothing_is(shop: Shop) -> None:
+    profile = shop.click("ann", "tea-1", "tea-2")
+    question = Teacher(shop.recommender, EVERY).question(profile, shop.items.row("tea-3"), 0, 7, NOW)
+    assert question is not None
+    assert (question.profile.rows, question.profile.clicks, question.profile.seen) == ([], 0, {})
 
 
 def test_what_could_not_be_in_his_list_is_no_question(shop: Shop) -> None:
@@ -161,6 +188,18 @@ def test_what_could_not_be_in_his_list_is_no_question(shop: Shop) -> None:
     again = Teacher(repeating.recommender, EVERY)
     assert again.question(ann, repeating.items.row("tea-1"), 0, 7, NOW) is None
     assert again.question(ann, repeating.items.row("tea-1"), 0, 7, NOW + 61_000) is not None
+
+
+def test_what_is_not_on_offer_is_no_question_and_no_miss_of_those_that_serve(shop: Shop) -> None:
+    teacher, row = Teacher(shop.recommender, EVERY), shop.items.row("tea-3")
+    profile = shop.click("ann", "tea-1")
+    assert teacher.question(profile, row, 0, 7, NOW + 1) is not None
+    shop.recommender.apply(Policy(blocked=Blocked(blocked_items=frozenset({"tea-3"}))))
+    assert teacher.question(profile, row, 0, 7, NOW + 1) is None
+    assert teacher.question(profile, shop.items.row("tea-4"), 0, 7, NOW + 1) is not None
+    shop.items.expires_ms[shop.items.row("tea-4")] = NOW
+    assert teacher.question(profile, shop.items.row("tea-4"), 0, 7, NOW + 1) is None
+    assert teacher.question(profile, shop.items.mention("never described"), 0, 7, NOW + 1) is None
 
 
 def test_the_sample_is_a_share_and_the_same_each_time(shop: Shop) -> None:

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from small_shop import DIMENSION, GROUPS, NOW, record
 from models.breaks import KEPT
 from models.events import Click
 from models.items import ItemStore
+from models.lessons import Question
 from models.ranker import RankingConfig
 from ops import evaluate, prequential
 from ops.measures import MISS, Measures, standard_error
@@ -76,6 +78,26 @@ def test_two_runs_are_equal_and_the_seed_orders_ties() -> None:
     first, again, other = (run(clicks, seed=seed) for seed in (1, 1, 2))
     assert first.methods[BLEND].ranks == again.methods[BLEND].ranks
     assert first.methods[BLEND].ranks != other.methods[BLEND].ranks
+
+
+def test_shuffled_clicks_of_one_moment_are_learned_from_one_after_another() -> None:
+    clicks = [Click(user_id="ann", item_id=f"tea-{item}", ts=NOW) for item in range(3)]
+
+    def known(ties: Literal["shuffle", "keep"]) -> list[int]:
+        system, lengths = System(catalogue(), RankingConfig(mix=0.0)), []
+        pose = system.teacher.question
+
+        def noted(*args: Any) -> Question | None:
+            question = pose(*args)
+            lengths.append(-1 if question is None else len(question.profile.rows))
+            return question
+
+        system.teacher.question = noted  # type: ignore[method-assign]
+        system.learn([click for group in ordered(clicks, ties, 7) for click in group], 0)
+        return lengths
+
+    assert known("shuffle") == [0, 1, 2]
+    assert known("keep") == [0, 0, 0]
 
 
 def test_a_break_reaches_the_tables_with_the_weights() -> None:

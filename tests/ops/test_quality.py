@@ -16,7 +16,7 @@ from ops.measures import MISS
 from ops.peers.popularity import Popularity
 from ops.peers.protocol import Clicks, Questions
 from ops.quality import cells, sources
-from ops.quality.cells import Cell
+from ops.quality.cells import Cell, one_by_one
 from ops.quality.methods import METHODS, PEERS, TRIALS, method
 from ops.quality.outcome import Asked, Outcome, ranks
 from ops.quality.replay import Protocol, Replayed, replay
@@ -269,3 +269,12 @@ def test_several_processes_compute_the_same(toy: Source) -> None:
         assert before is not None
         assert after is not None
         assert before.lists.tolist() == after.lists.tolist()
+
+
+def test_where_ties_are_shuffled_a_moment_holds_one_click_and_nothing_else_changes() -> None:
+    made = Stream("s", ("a", "b"), np.array([0, 0, 1, 0, 1]), np.array([0, 1, 0, 1, 1]), np.array([5, 5, 5, 6, 90]))
+    ordered, _ = made.ordered("shuffle", 7)
+    apart = one_by_one(made, 7)
+    assert apart.times.tolist() == [5, 6, 7, 8, 90]
+    for stream in (apart, apart.ordered("shuffle", 7)[0]):
+        assert (stream.users.tolist(), stream.rows.tolist()) == (ordered.users.tolist(), ordered.rows.tolist())
