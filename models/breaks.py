@@ -75,15 +75,23 @@ class Lately(Generic[Click]):
 
     def __init__(self) -> None:
         self._kept: deque[tuple[int, Click]] = deque(maxlen=LATELY)
+        self._added = 0
+        self._least: deque[tuple[int, int]] = deque()  # (number, moment): rising, each the least of all that follow
 
     @property
     def oldest(self) -> int:
         """When the oldest that is remembered was clicked, ms since the epoch; 0: there is none."""
-        return self._kept[0][0] if self._kept else 0
+        return self._least[0][1] if self._least else 0
 
     def add(self, moment: int, click: Click) -> None:
         """Remember a click, made at a moment in ms since the epoch."""
         self._kept.append((moment, click))
+        while self._least and self._least[-1][1] >= moment:
+            self._least.pop()
+        self._least.append((self._added, moment))
+        self._added += 1
+        if self._least[0][0] < self._added - LATELY:
+            self._least.popleft()
 
     def lacking(self, known: Breaks, breaks: Breaks) -> list[tuple[int, float, Click]]:
         """(moment, share, click) of what is to be counted again, oldest first, after all counts have lost their share.

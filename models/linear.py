@@ -11,7 +11,8 @@ and an item's score for a user whose last clicks are j_1 (newest), j_2, … is �
 
 XᵀX moves with every click, W is solved for from time to time. Of a row only the :data:`WIDTH` largest entries are kept:
 small ones are mostly the noise of pairs that hardly anybody has clicked. The inverse costs the cube of the number of
-items, so those clicked most take part.
+items, so those clicked most take part. One that comes in later is counted from then on, with those who click it from
+then on: who had clicked it before does not stand in its diagonal, and so in none of its pairs.
 
 When the stream breaks (:mod:`models.breaks`), XᵀX keeps a small share of its weight, and from then on a user counts as
 another one than he was before: that way it stays a sum of xxᵀ, which can be inverted.
@@ -48,6 +49,8 @@ EVERY: Final = 5_000
 _BEGIN: Final = 500  # such clicks before the first solution
 _GROWN: Final = 1.5  # times the clicks of the last solution: a small stream is solved more often
 _FIRST: Final = 256  # items that there is room for at first
+_BESIDE: Final = 100  # newest others that are remembered with a click, for a break: a bot may have clicked thousands
+_RAISED: Final = 64.0  # times λ, at most
 _LEAD: Final = 1.5  # times the clicks of the item whose place a newcomer takes
 
 
@@ -114,6 +117,9 @@ class CoClicks:
         self._places: dict[int, int] = {}  # item hash → place
         self._known: dict[int, int] = {}  # item hash → row
         self._users: dict[int, float] = {}  # item hash → how many users have clicked it, of those that have no place
+        self._users_at: NDArray[np.float64] = np.zeros(0)  # the same by place, with those of before it had one
+        self._since: NDArray[np.int64] = np.zeros(0, np.int64)  # by place, from which moment on clicks are counted
+        self._newest = 0  # moment of a click that was counted
         self._lately: Lately[_Click] = Lately()
 
     @property
@@ -135,7 +141,7 @@ class CoClicks:
         row
             The item.
         others : uint64 [any]
-            Hashes (:func:`~models.items.item_hash`) of all else that he has clicked.
+            Hashes (:func:`~models.items.item_hash`) of all else that he has clicked, the newest last.
         moment, moments : int64 [any]
             When he clicked it, and when the others, ms since the epoch: those with a break of the stream between count
             as another user's. Not given: all of it now, and not told from what was before a break that began earlier.
@@ -147,21 +153,22 @@ class CoClicks:
             share = self.breaks.left_of(moment)
             with_it = self.breaks.left(moments) == share
             others, moments = others[with_it], moments[with_it]
-            newest = moments >= self._lately.oldest  # as far back as a break can be found to have begun
-            self._lately.add(moment, _Click(row, others[newest], moments[newest]))
-        self._add(row, others, share)
+            newest = moments[-_BESIDE:] >= self._lately.oldest  # as far back as a break can be found to have begun
+            self._lately.add(moment, _Click(row, others[-_BESIDE:][newest], moments[-_BESIDE:][newest]))
+            self._newest = max(self._newest, moment)
+        self._add(row, others, share, moments)
 
-    def _add(self, row: int, others: NDArray[np.uint64], share: float) -> int:
+    def _add(self, row: int, others: NDArray[np.uint64], share: float, moments: NDArray[np.int64] | None = None) -> int:
         """Count a click with so much weight, and say at what place: -1 if its item has none."""
         self.clicks += share
         place = self._place(int(self.items.hashes[row]), row, share)
         if place >= 0:
             self.gram[place, place] += np.float32(share)
-            self._join(place, others, share)
+            self._join(place, others, share, moments)
         return place
 
-    def _join(self, place: int, others: NDArray[np.uint64], share: float) -> None:
-        with_it = self._of(others)
+    def _join(self, place: int, others: NDArray[np.uint64], share: float, moments: NDArray[np.int64] | None) -> None:
+        with_it = self._of(others, moments)
         self.gram[place, with_it] += np.float32(share)
         self.gram[with_it, place] += np.float32(share)
 
@@ -176,6 +183,8 @@ class CoClicks:
             When, ms since the epoch; not given: all of it since the last break.
         """
         left = np.ones(len(clicked)) if at is None else self.breaks.left(at)
+        if at is not None:
+            self._newest = max(self._newest, int(at.max(initial=0)))
         for share in np.unique(left):
             self._learn_together(clicked[left == share], share)
 
@@ -187,6 +196,7 @@ class CoClicks:
             return
         self.clicks *= left
         self.gram *= np.float32(left)
+        self._users_at *= left
         self._users = {item: left * users for item, users in self._users.items()}
         for moment, lacks, click in self._lately.lacking(known, self.breaks):
             self._found_after(click, moment, lacks, known)
@@ -197,9 +207,10 @@ class CoClicks:
         whole = self.breaks.left_of(moment)
         since = self.breaks.left(click.moments) == whole
         joined = known.left(click.moments) == known.left_of(moment)
-        place = self._add(click.row, click.others[since], lacks)
+        place = self._add(click.row, click.others[since], lacks, click.moments[since])
         if place >= 0:
-            self._join(place, click.others[joined & ~since], lacks - whole)
+            across = joined & ~since
+            self._join(place, click.others[across], lacks - whole, click.moments[across])
 
     def _learn_together(self, clicked: NDArray[np.uint64], share: float) -> None:
         known, n = len(self._known), len(self.items)
@@ -216,10 +227,13 @@ class CoClicks:
     def solve(self, l2: float = L2, width: int = WIDTH) -> Solution:
         """W as of now.
 
+        λ is doubled, up to 64 times of it, until XᵀX + λI is positive definite: clicks that come out of order, or are
+        no longer remembered, may keep XᵀX from being quite a sum of xxᵀ.
+
         Raises
         ------
         StrataError
-            If XᵀX + λI is not positive definite in float32: λ is too small.
+            If it is not even then in float32: λ is too small.
         """
         taken = np.flatnonzero(self.gram.diagonal() > 0)
         k = len(taken)
@@ -228,6 +242,11 @@ class CoClicks:
         matrix = torch.from_numpy(self.gram[np.ix_(taken, taken)])
         matrix.diagonal().add_(l2)
         factor, failed = torch.linalg.cholesky_ex(matrix)
+        most = _RAISED * l2
+        while failed and 2 * l2 <= most:
+            matrix.diagonal().add_(l2)
+            l2 *= 2
+            factor, failed = torch.linalg.cholesky_ex(matrix)
         if failed:
             raise StrataError(f"linear: XᵀX + {l2:g} I is not positive definite in float32: raise λ")
         solved = torch.cholesky_inverse(factor, out=matrix)
@@ -246,34 +265,41 @@ class CoClicks:
         made.clicks, made.gram, made.rows = self.clicks, self.gram.copy(), self.rows.copy()
         return made
 
-    def _of(self, items: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Places of the items that have one."""
+    def _of(self, items: NDArray[np.uint64], moments: NDArray[np.int64] | None) -> NDArray[np.int64]:
+        """Places of the items that have one, and had it when they were clicked."""
         places = np.fromiter(map(self._places.get, items.tolist(), repeat(-1)), np.int64, len(items))
-        return places[places >= 0]
+        counted = places >= 0
+        if moments is not None:
+            counted &= moments >= self._since[places]
+        return places[counted]
 
     def _place(self, item: int, row: int, share: float = 1.0) -> int:
         """The item's place, given now if it may have one; -1 if not."""
         place = self._places.get(item)
         if place is not None:
+            self._users_at[place] += share
             return place
-        place = len(self._places)
+        place, users, since = len(self._places), share, 0
         if place >= self.most:
             users = self._users[item] = self._users.get(item, 0.0) + share
-            place = int(self.gram.diagonal().argmin())
-            if users < _LEAD * self.gram[place, place]:
+            place, since = int(self._users_at.argmin()), self._newest
+            if users < _LEAD * self._users_at[place]:
                 return -1
             gone = int(self.items.hashes[self.rows[place]])
-            self._users[gone] = float(self.gram[place, place])
+            self._users[gone] = float(self._users_at[place])
             del self._places[gone], self._users[item]
             self.gram[place], self.gram[:, place] = 0, 0
         elif place == len(self.rows):
             self._make_room()
         self._places[item], self.rows[place] = place, row
+        self._users_at[place], self._since[place] = users, since
         return place
 
     def _make_room(self) -> None:
         have = len(self.rows)
         room = min(self.most, max(_FIRST, 2 * have))
-        gram, rows = np.zeros((room, room), np.float32), np.zeros(room, np.int64)
-        gram[:have, :have], rows[:have] = self.gram, self.rows
-        self.gram, self.rows = gram, rows
+        gram, self.gram = self.gram, np.zeros((room, room), np.float32)
+        self.gram[:have, :have] = gram
+        for name in ("rows", "_users_at", "_since"):
+            old = getattr(self, name)
+            setattr(self, name, np.concatenate([old, np.zeros(room - have, old.dtype)]))

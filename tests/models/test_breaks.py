@@ -4,7 +4,10 @@ from copy import copy
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from models import breaks as module
 from models.breaks import KEPT, LATELY, Breaks, Lately
 
 
@@ -75,3 +78,13 @@ def test_so_much_is_remembered_and_no_more() -> None:
     assert lately.oldest == 5
     assert [moment for moment, *_ in told(lately, Breaks(), LATELY)] == list(range(LATELY, LATELY + 5))
     assert lately.oldest == 5
+
+
+@given(st.lists(st.integers(1, 30), max_size=40))
+def test_the_oldest_is_the_earliest_that_is_remembered_in_whatever_order_they_came(moments: list[int]) -> None:
+    lately = Lately[int]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "LATELY", 8)
+        for number, moment in enumerate(moments, 1):
+            lately.add(moment, number)
+            assert lately.oldest == min(moments[max(0, number - 8) : number])

@@ -158,6 +158,69 @@ def test_an_item_that_more_have_clicked_takes_the_place_of_the_least_clicked() -
     assert 1 in counts.rows, "three users have clicked it by now, two the least clicked of the others"
 
 
+def test_a_place_stays_with_what_most_users_click() -> None:
+    """A newcomer's diagonal counts from 0: it must not be what is thrown out next."""
+    draw = np.random.default_rng(7)
+    counts, clicks = CoClicks(shop(600), most=100), np.zeros(600, np.int64)
+    share = 1 / np.arange(1, 601) ** 0.8
+    users = [draw.choice(600, 10, replace=False, p=share / share.sum()) for _ in range(2_000)]
+    came = []
+    for number, rows in enumerate(users):
+        before = counts.rows.tolist()
+        clicked(counts, [rows.tolist()])
+        clicks[rows] += 1
+        came += [number] * (len(set(counts.rows.tolist()) - set(before)) if len(before) == 100 else 0)
+    popular = np.argsort(-clicks)[:100]
+    assert np.isin(popular, counts.rows).sum() >= 85
+    assert sum(number >= 1_000 for number in came) <= 5, "and seldom changes hands once it is known who is popular"
+
+
+def test_who_clicked_a_newcomer_before_it_had_a_place_stands_in_none_of_its_pairs() -> None:
+    counts, none = CoClicks(shop(), most=3), np.empty(0, np.int64)
+    for row in (0, 1, 2) * 4:
+        counts.learn(row, hashes([]), 100, none)
+    for user in range(5):
+        counts.learn(5, hashes([]), 200 + user, none)
+    assert 5 not in counts.rows
+    counts.learn(5, hashes([]), 210, none)
+    assert sorted(counts.rows.tolist()) == [1, 2, 5]
+    for user in range(5):
+        counts.learn(1, hashes([5]), 400 + user, np.array([200 + user]))
+    gram = by_item(counts, 12)
+    assert gram[1, 5] == gram[5, 1] == 0
+    assert gram[5, 5] == 1, "of the click by which it came in"
+    counts.learn(5, hashes([1]), 500, np.array([450]))
+    counts.learn(1, hashes([5]), 510, np.array([505]))
+    gram = by_item(counts, 12)
+    assert gram[1, 5] == gram[5, 1] == 2
+    assert np.linalg.eigvalsh(gram).min() > -1e-6
+
+
+def test_what_is_no_sum_of_who_clicked_what_is_solved_for_with_a_larger_l2() -> None:
+    counts = CoClicks(shop())
+    clicked(counts, drawn(12, 300))
+    right = counts.solve(10.0)
+    counts.gram[0, 1] += 4 * counts.gram[0, 0]
+    counts.gram[1, 0] = counts.gram[0, 1]
+    assert np.linalg.eigvalsh(counts.gram[:12, :12] + 10 * np.eye(12)).min() < 0
+    solved = counts.solve(10.0)
+    assert solved.rows.tolist() == right.rows.tolist()
+    assert np.isfinite(solved.weights).all()
+    with pytest.raises(StrataError, match="raise λ"):
+        counts.solve(1e-3)
+
+
+def test_of_one_who_clicks_everything_little_is_remembered_for_a_break() -> None:
+    counts = CoClicks(shop(600))
+    rows = list(range(599))
+    moments = np.arange(599)
+    for at in (599, 600):
+        counts.learn(599, hashes(rows), at, moments)
+    (_, click), _ = counts._lately._kept
+    assert click.others.tolist() == hashes(rows[-100:]).tolist()
+    assert click.moments.tolist() == moments[-100:].tolist()
+
+
 @given(USERS, st.permutations([1_000, 2_000]))
 def test_breaks_that_are_found_one_after_the_other_end_as_if_known_all_along(
     users: list[list[int]], order: list[int]
