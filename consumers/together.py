@@ -141,10 +141,17 @@ class Together:
                 others, moments = np.append(others, self._items.hashes[row]), np.append(moments, moment)
 
     def _seen(self, profile: ProfileRecord) -> NDArray[np.void]:
-        """Of :data:`~models.records.SEEN`: all that a user has clicked and is still remembered."""
+        """Of :data:`~models.records.SEEN`: all that a user has clicked and is still remembered.
+
+        Of one some of whose last clicks came too fast, only those of the others that are still in his history.
+        """
         seen = np.frombuffer(profile.seen, SEEN)
         no = [kind for kind, event in enumerate(profile.events) if event in self._config.negative_events]
         clicked: NDArray[np.void] = seen[~np.isin(seen["event"], no)] if no else seen
+        if profile.damped:  # which of his clicks taught nothing is known of the last ones alone
+            of = enumerate(reversed(profile.history))
+            taught = [self._items.hash_of(entry.item_id) for back, entry in of if back not in profile.damped]
+            clicked = clicked[np.isin(clicked["item"], np.array(taught, np.uint64))]
         return clicked
 
     def poll(self, now: float) -> Solution | None:

@@ -63,9 +63,8 @@ def collect(data: str, encoder: Encoder, seed: int = 7, limit: int | None = None
     clicks = list(source.clicks(limit))
     clicks = clicks[: int(SHARE * len(clicks))]
     items = catalogue.of(source, encoder, None if limit is None else {click.item_id for click in clicks})
-    system = System(
-        items, RankingConfig(mix=0.0, without=frozenset())
-    )  # what is off has weights, too, for who wants it
+    # what is off has weights, too, for who turns it on
+    system = System(items, RankingConfig(mix=0.0, without=frozenset()))
     kept: list[tuple[NDArray[np.float16], int, int]] = []
     done = 0
     every = max(1, len(clicks) // _MOST)

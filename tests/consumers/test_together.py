@@ -388,3 +388,14 @@ def test_clicks_that_came_too_fast_count_for_nothing(names: Topics, metrics: Met
     record = users.topics.records(names.profiles)[-1]
     part.learn(record, decode(record.value, ProfileRecord))
     assert set(gram(part.counts)) == {(a, b) for a in ("i1", "i2", "i4") for b in ("i1", "i2", "i4")}
+    users.click("u1", "i5")
+    users.profiles["u1"].damped = [3]
+    users.write("u1")
+    record = users.topics.records(names.profiles)[-1]
+    part.learn(record, decode(record.value, ProfileRecord))
+    assert ("i5", "i4") in gram(part.counts)
+    assert ("i5", "i3") not in gram(part.counts), "nor beside what comes after them"
+    again = Together(users.items, metrics)
+    again.restore(users.topics.open, names.profiles)
+    again.poll(0.0)
+    assert gram(again.counts) == gram(part.counts)
