@@ -127,7 +127,7 @@ def hits(scores: NDArray[np.float32], valid: NDArray[np.bool_], places: NDArray[
     Returns
     -------
     bool [b, experts]
-        Of equals the earlier candidate stands before.
+        What has the same score does not stand before it: with :data:`_REST` hardly anything has.
     """
     own = np.take_along_axis(scores, places[:, None, None], axis=2)
     better = (scores > own) & valid[:, None, :]
