@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -24,8 +25,8 @@ from ops.quality.outcome import Asked, Outcome
 from ops.quality.replay import Protocol, Replayed
 from ops.quality.sources import Source
 from ops.quality.stream import Stream
-from ops.quality.study import REPORTING, Study
-from ops.quality.targets import ratio
+from ops.quality.study import REPORTING, VARIANTS, Study
+from ops.quality.targets import Target, missed, ratio, targets
 from producers.dataset import write
 
 VERDICTS = Path(quality.__file__).with_name("quality.json")
@@ -77,6 +78,8 @@ def test_the_whole_study_runs_and_a_second_run_computes_nothing(
     result = json.loads((folder / "quality.json").read_text())
     assert set(result["gate"]) == set(PARTS)
     assert result["methods"]["toy"][STRATA]["hr"] > 10 / 60
+    for wanted in (*VARIANTS, "the rest"):
+        assert any(target["what"].endswith(f", {wanted}") for target in result["targets"])
     for picture in folder.glob("*.svg"):
         assert ElementTree.parse(picture).getroot().tag.endswith("svg")
     assert len(list(folder.glob("*.svg"))) == 2  # the stream is too short for the third, adaptation
@@ -274,6 +277,54 @@ def test_a_ratio_has_the_error_of_its_paired_difference() -> None:
         pick = draw.integers(0, 4_000, 4_000)
         resampled.append(more[pick].mean() / base[pick].mean())
     assert error == pytest.approx(np.std(resampled), rel=0.3)
+
+
+def measured(monkeypatch: pytest.MonkeyPatch, rates: Callable[[str, Protocol], tuple[float, float]]) -> None:
+    """Outcomes of these HR@10, on the first half of the clicks (new items) and on the second (the rest)."""
+
+    def made(study: Study, name: str, protocol: Protocol = REPORTING) -> Outcome:
+        half = np.arange(4_000) < 2_000
+        draw = np.random.default_rng(1).random(4_000)
+        found = outcome((draw < np.where(half, *rates(name, protocol))).astype(float))
+        found.asked.slices.update({"new items": half, "the rest": ~half})
+        return found
+
+    monkeypatch.setattr(Study, "outcome", made)
+
+
+def test_the_best_peer_is_another_one_where_ties_are_kept_or_new_items_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept, repeated = VARIANTS["ties kept"], VARIANTS["repeats allowed"]
+    asked = {
+        (STRATA, REPORTING): (0.3, 0.3),
+        ("EASE", REPORTING): (0.0, 0.4),
+        ("iALS", REPORTING): (0.25, 0.2),
+        (STRATA, kept): (0.2, 0.2),
+        ("ItemKNN", kept): (0.25, 0.25),
+        ("popularity", repeated): (0.2, 0.2),
+        (STRATA, repeated): (0.4, 0.4),
+    }
+    measured(monkeypatch, lambda name, protocol: asked.get((name, protocol), (0.01, 0.01)))
+    found = {target.what: target for target in targets(Study(Source("toy", "")))}
+    for what, value in {
+        "HR@10 over the best peer's (iALS)": 0.3 / 0.225,
+        "HR@10 over the best peer's (ItemKNN), ties kept": 0.8,
+        "HR@10 over the best peer's (popularity), repeats allowed": 2.0,
+        "HR@10 over the best peer's (EASE), the rest": 0.75,
+    }.items():
+        assert found[what].value == pytest.approx(value, rel=0.1)
+        assert found[what].error
+    assert not found["HR@10 over the best peer's (EASE), the rest"].reached
+    derived = [target.what for target in targets(Study(Source("toy", "", new=True)))]
+    assert any(what.endswith("the rest") for what in derived)
+    assert not any(what.endswith(tuple(VARIANTS)) for what in derived), "derived streams are asked in one way only"
+
+
+def test_where_strata_is_behind_is_told_in_a_sentence() -> None:
+    ahead, behind = Target("toy", "over itself", 2.5, 2.0), Target("toy", "over EASE, ties kept", 0.8, 1.0, 0.02)
+    assert missed([ahead]) == "All 1 are reached."
+    assert missed([ahead, behind]) == "Not reached, 1 of 2: toy, over EASE, ties kept: 0.800."
 
 
 def test_a_shifted_source_is_another_stream(folder: Path) -> None:
