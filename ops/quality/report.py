@@ -12,7 +12,7 @@ from typing import Any
 from ops.bench.machine import cpu, versions
 from ops.quality import plots, tables
 from ops.quality.drift import AT, FRESH, ITEMS, NONE, SHIFTS, Adaptation
-from ops.quality.gate import beyond_chance, verdicts
+from ops.quality.gate import ENOUGH, beyond_chance, verdicts
 from ops.quality.methods import STRATA, TRIALS
 from ops.quality.study import Study
 from ops.quality.targets import missed, targets
@@ -52,6 +52,12 @@ _GATE = (
     "when every data set is finished; `quality.json` says whether that is so."
 )
 
+_LENGTHS = (
+    "The same by the number of clicks that the user had made before, in the buckets that have weights of their own: "
+    "there each component is weighed. A dash: fewer than {enough} clicks asked for. Of the many figures here a few are "
+    "two errors from nothing by chance; no verdict depends on them."
+)
+
 
 def write(studies: Sequence[Study], folder: Path) -> None:
     """Write report, result and pictures into a folder; what is not finished is named so."""
@@ -83,6 +89,7 @@ def write(studies: Sequence[Study], folder: Path) -> None:
     slices = max((verdict.slices for verdict in found), default=1)
     lines += ["", "## The gate", "", _GATE.format(errors=beyond_chance(slices), slices=slices)]
     lines += ["", *tables.gate(found)]
+    lines += ["", _LENGTHS.format(enough=ENOUGH), "", *tables.lengths(found)]
     lines += _adaptation(studies, folder)
     (folder / REPORT).write_text("\n".join(lines) + "\n")
     result: dict[str, Any] = {

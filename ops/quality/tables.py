@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ops.quality.drift import FRESH, NONE, Adaptation
 from ops.quality.gate import Verdict
 from ops.quality.methods import HOURLY, METHODS, PEERS, PLACES, SCORERS, STRATA, TRIALS
-from ops.quality.outcome import LAGS, SLICES, Outcome
+from ops.quality.outcome import LAGS, LENGTHS, SLICES, Outcome
 from ops.quality.study import TUNED, VARIANTS, VARIED, Study
 
 ROWS = (STRATA, HOURLY, *PEERS, *SCORERS)
@@ -128,6 +128,16 @@ def gate(verdicts: Sequence[Verdict]) -> list[str]:
     ]
     head = ("component", "data", "all", "new items", "new users", "coverage", "Strata − best scorer alone", "verdict")
     return table(head, rows)
+
+
+def lengths(verdicts: Sequence[Verdict]) -> list[str]:
+    """What each component adds, by the clicks that the user has made before."""
+    rows = []
+    for verdict in verdicts:
+        for each in verdict.evidence:
+            told = {gain.of: signed(gain.gain, gain.error) for gain in each.lengths}
+            rows.append((verdict.component, each.data, *(told.get(of, "–") for of in LENGTHS)))
+    return table(("component, by clicks of the user", "data", *LENGTHS), rows)
 
 
 def adaptation(data: str, shifts: Mapping[str, Mapping[str, Adaptation]]) -> list[str]:

@@ -18,7 +18,7 @@ from ops.peers.protocol import Clicks, Questions
 from ops.quality import cells, sources
 from ops.quality.cells import Cell, one_by_one
 from ops.quality.methods import METHODS, PEERS, TRIALS, method
-from ops.quality.outcome import Asked, Outcome, ranks
+from ops.quality.outcome import LENGTHS, Asked, Outcome, ranks
 from ops.quality.replay import Protocol, Replayed, replay
 from ops.quality.sources import Source, source
 from ops.quality.stream import Stream, again, earlier
@@ -184,6 +184,10 @@ def test_slices_are_of_what_was_known_before_the_click() -> None:
         own = (ordered.users[:place] == ordered.users[place]).sum()
         assert asked.slices["new items"][place] == (clicks <= 4)
         assert asked.slices["new users"][place] == (own <= 3)
+        (length,) = [of for of in LENGTHS if asked.slices[of][place]]
+        first, _, last = length.partition("–")
+        assert int(first.rstrip("+")) <= own
+        assert length.endswith("+") or own <= int(last or first)
     assert (earlier(np.array([4, 2, 4, 4])) == [0, 0, 1, 2]).all()
 
 

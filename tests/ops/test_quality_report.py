@@ -21,7 +21,7 @@ from ops.quality import gate, plots, quick, tables
 from ops.quality.drift import AT, FRESH, NONE, SHIFTS, Adaptation, from_nothing, items_exchanged, users_pass_by
 from ops.quality.gate import Evidence, Gain, Verdict
 from ops.quality.methods import PARTS, PEERS, SCORERS, STRATA
-from ops.quality.outcome import Asked, Outcome
+from ops.quality.outcome import LENGTHS, Asked, Outcome
 from ops.quality.replay import Protocol, Replayed
 from ops.quality.sources import Source
 from ops.quality.stream import Stream
@@ -237,12 +237,35 @@ def test_what_is_off_is_measured_by_turning_it_on(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(Study, "outcome", made)
     monkeypatch.setattr(gate, "GATED", ("all",))
+    monkeypatch.setattr(gate, "LENGTHS", ())
     study = Study(Source("toy", ""))
     for part, gain, over in (("layer", 0.01, 0.11), ("text", 0.03, 0.1)):
         found = gate.evidence(study, part)
         assert found is not None
         assert found.gains[0].gain == pytest.approx(gain, abs=0.005)
         assert found.blend.gain == pytest.approx(over, abs=0.01)
+
+
+def test_a_gain_is_told_by_length_of_history_where_enough_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = np.repeat(np.arange(len(LENGTHS)), 600)[: -601 + gate.ENOUGH]  # of the last one too few
+
+    def made(study: Study, name: str, protocol: Protocol = REPORTING) -> Outcome:
+        draw = np.random.default_rng(1).random(len(asked))
+        found = outcome((draw < 0.3 + 0.3 * (name == STRATA) * (asked == 2)).astype(float))
+        found.asked.slices.update({of: asked == i for i, of in enumerate(LENGTHS)})
+        return found
+
+    monkeypatch.setattr(Study, "outcome", made)
+    monkeypatch.setattr(gate, "GATED", ("all",))
+    found = gate.evidence(Study(Source("toy", "")), "text")
+    assert found is not None
+    assert [gain.of for gain in found.lengths] == list(LENGTHS[:-1])
+    assert [gain.better(3) for gain in found.lengths] == [of == "2–3" for of in LENGTHS[:-1]]
+    assert found.lengths[2].gain == pytest.approx(0.3, abs=0.05)
+    assert Verdict("text", (found,)).slices == 1, "no verdict depends on them"
+    cells = tables.lengths([Verdict("text", (found,))])[-1].split(" | ")
+    assert cells[4].startswith("+0.3")
+    assert cells[-1] == "– |"
 
 
 def test_adaptation_compares_the_first_5000_clicks_with_the_level_after_them() -> None:
