@@ -22,6 +22,9 @@ LENGTHS: Final = tuple(span(BUCKETS, bucket) for bucket in range(len(BUCKETS)))
 
 FEW_CLICKS: Final = 4
 FEW_OWN: Final = 3
+FIRST: Final = tuple(map(str, range(FEW_OWN + 1)))
+"""Slices of new users, by the clicks that they have made before."""
+
 LAGS: Final = (0, 1, 2, 5, 10, 20, 50)
 _HOUR_MS: Final = 3_600_000
 
@@ -34,7 +37,7 @@ class Asked:
     ----------
     users, targets, times : int64 [asked]
     slices : dict[str, bool [asked]]
-        By the names of :data:`SLICES` and :data:`LENGTHS`.
+        By the names of :data:`SLICES`, :data:`LENGTHS` and :data:`FIRST`.
     items
         Size of the catalogue.
     """
@@ -59,6 +62,7 @@ class Asked:
             "new users": new_user,
             "the rest": ~new_item & ~new_user,
             **{name: bucket == i for i, name in enumerate(LENGTHS)},
+            **{name: own == clicks for clicks, name in enumerate(FIRST)},
         }
         return cls(ordered.users[at], ordered.rows[at], ordered.times[at], slices, ordered.items)
 

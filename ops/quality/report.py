@@ -52,6 +52,11 @@ _GATE = (
     "when every data set is finished; `quality.json` says whether that is so."
 )
 
+_NEW_USERS = (
+    "HR@10 by the number of clicks that the user had made before. At 0 nobody knows anything of him: a list can only "
+    "say what is popular now. The best peer is the best of that row."
+)
+
 _LENGTHS = (
     "The same by the number of clicks that the user had made before, in the buckets that have weights of their own: "
     "there each component is weighed. A dash: fewer than {enough} clicks asked for. Of the many figures here a few are "
@@ -85,6 +90,7 @@ def write(studies: Sequence[Study], folder: Path) -> None:
     if ours:
         plots.staleness(ours, folder / "quality-staleness.svg")
         lines += ["", "![HR@10 by the age of the list](quality-staleness.svg)"]
+    lines += ["", "## New users", "", _NEW_USERS, "", *tables.new_users(studies)]
     found = verdicts(studies)
     slices = max((verdict.slices for verdict in found), default=1)
     lines += ["", "## The gate", "", _GATE.format(errors=beyond_chance(slices), slices=slices)]

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from ops.quality.drift import FRESH, NONE, Adaptation
 from ops.quality.gate import Verdict
 from ops.quality.methods import HOURLY, METHODS, PEERS, PLACES, SCORERS, STRATA, TRIALS
-from ops.quality.outcome import LAGS, LENGTHS, SLICES, Outcome
+from ops.quality.outcome import FIRST, LAGS, LENGTHS, SLICES, Outcome
 from ops.quality.study import TUNED, VARIANTS, VARIED, Study
+from ops.quality.targets import best
 
 ROWS = (STRATA, HOURLY, *PEERS, *SCORERS)
 
@@ -98,6 +99,38 @@ def stale(studies: Sequence[Study]) -> list[str]:
             if (ours := study.outcome(STRATA)) is not None
         ),
     )
+
+
+def first_clicks(study: Study) -> list[tuple[str, ...]]:
+    """Rows of new users, one for each number of clicks that they have made before."""
+    ours, peers = study.outcome(STRATA), dict(study.outcomes(PEERS))
+    if ours is None or not peers:
+        return []
+    rows = []
+    for of in FIRST:
+        asked = ours.asked.slices[of]
+        row = (study.source.name, of, f"{asked.mean():.2%}")
+        if not asked.any():
+            rows.append((*row, *["–"] * 4))
+            continue
+        name = best(peers, of)
+        popular = peers.get("popularity")
+        rows.append(
+            (
+                *row,
+                f"{ours.rate(of):.4f} ± {ours.error(of):.4f}",
+                f"{peers[name].rate(of):.4f} ± {peers[name].error(of):.4f} ({name})",
+                "not finished" if popular is None else rate(popular, of),
+                f"{ours.asked.chance:.4f}",
+            )
+        )
+    return rows
+
+
+def new_users(studies: Sequence[Study]) -> list[str]:
+    """How soon a list knows somebody: HR@10 at the first clicks of a user."""
+    head = ("data", "clicks before", "of all asked", "Strata", "best peer there", "popularity", "chance")
+    return table(head, (row for study in studies for row in first_clicks(study)))
 
 
 def tuned(study: Study) -> list[str]:

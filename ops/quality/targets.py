@@ -52,7 +52,6 @@ def targets(study: Study) -> Iterator[Target]:
     peers = dict(study.outcomes(PEERS))
     if ours is None or not peers:
         return
-    best = _best(peers)
     yield _over_best(name, ours, peers, 1.09 if name == "movielens-100k" else 1.05)
     for variant, protocol in VARIANTS.items() if not study.source.new else ():
         varied, others = study.outcome(STRATA, protocol), dict(study.outcomes(PEERS, protocol))
@@ -62,7 +61,7 @@ def targets(study: Study) -> Iterator[Target]:
         yield _over_best(name, ours, peers, 1.0, f", {REST}", REST)
     alone = dict(study.outcomes((*SCORERS, "popularity")))
     if len(alone) > len(SCORERS):  # or the best of them may be missing
-        top = _best(alone)
+        top = best(alone)
         value, error = ratio(ours, alone[top])
         yield Target(name, f"over the best scorer in hindsight ({top})", value, 1.0, error)
     for scorer, times in OVER_POPULARITY.get(name, {}).items():
@@ -82,7 +81,8 @@ def targets(study: Study) -> Iterator[Target]:
             NEW_ITEMS[name],
             ours.error("new items") / chance,
         )
-    yield Target(name, f"coverage over the best peer's ({best})", ours.coverage() / peers[best].coverage(), 1.0)
+    peer = best(peers)
+    yield Target(name, f"coverage over the best peer's ({peer})", ours.coverage() / peers[peer].coverage(), 1.0)
 
 
 def missed(promised: Sequence[Target]) -> str:
@@ -93,7 +93,8 @@ def missed(promised: Sequence[Target]) -> str:
     return f"Not reached, {len(behind)} of {len(promised)}: {'; '.join(behind)}."
 
 
-def _best(outcomes: Mapping[str, Outcome], of: str = "all") -> str:
+def best(outcomes: Mapping[str, Outcome], of: str = "all") -> str:
+    """The name of the one with the best HR@10 on a slice."""
     return max(outcomes, key=lambda name: outcomes[name].rate(of))
 
 
@@ -101,9 +102,9 @@ def _over_best(
     data: str, ours: Outcome, peers: Mapping[str, Outcome], least: float, where: str = "", of: str = "all"
 ) -> Target:
     """Against the peer that is best there, whoever was best elsewhere."""
-    best = _best(peers, of)
-    value, error = ratio(ours, peers[best], of)
-    return Target(data, f"HR@10 over the best peer's ({best}){where}", value, least, error)
+    peer = best(peers, of)
+    value, error = ratio(ours, peers[peer], of)
+    return Target(data, f"HR@10 over the best peer's ({peer}){where}", value, least, error)
 
 
 REST = "the rest"

@@ -18,7 +18,7 @@ from ops.peers.protocol import Clicks, Questions
 from ops.quality import cells, sources
 from ops.quality.cells import Cell, one_by_one
 from ops.quality.methods import METHODS, PEERS, TRIALS, method
-from ops.quality.outcome import LENGTHS, Asked, Outcome, ranks
+from ops.quality.outcome import FIRST, LENGTHS, Asked, Outcome, ranks
 from ops.quality.replay import Protocol, Replayed, replay
 from ops.quality.sources import Source, source
 from ops.quality.stream import Stream, again, earlier
@@ -184,6 +184,7 @@ def test_slices_are_of_what_was_known_before_the_click() -> None:
         own = (ordered.users[:place] == ordered.users[place]).sum()
         assert asked.slices["new items"][place] == (clicks <= 4)
         assert asked.slices["new users"][place] == (own <= 3)
+        assert [of for of in FIRST if asked.slices[of][place]] == ([str(own)] if own <= 3 else [])
         (length,) = [of for of in LENGTHS if asked.slices[of][place]]
         first, _, last = length.partition("–")
         assert int(first.rstrip("+")) <= own

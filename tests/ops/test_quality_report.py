@@ -21,7 +21,7 @@ from ops.quality import gate, plots, quick, tables
 from ops.quality.drift import AT, FRESH, NONE, SHIFTS, Adaptation, from_nothing, items_exchanged, users_pass_by
 from ops.quality.gate import Evidence, Gain, Verdict
 from ops.quality.methods import PARTS, PEERS, SCORERS, STRATA
-from ops.quality.outcome import LENGTHS, Asked, Outcome
+from ops.quality.outcome import FIRST, LENGTHS, Asked, Outcome
 from ops.quality.replay import Protocol, Replayed
 from ops.quality.sources import Source
 from ops.quality.stream import Stream
@@ -266,6 +266,25 @@ def test_a_gain_is_told_by_length_of_history_where_enough_are_asked_for(monkeypa
     cells = tables.lengths([Verdict("text", (found,))])[-1].split(" | ")
     assert cells[4].startswith("+0.3")
     assert cells[-1] == "– |"
+
+
+def test_new_users_are_told_apart_by_their_clicks_beside_the_peer_that_is_best_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = np.repeat(np.arange(5), 400)
+
+    def made(study: Study, name: str, protocol: Protocol = REPORTING) -> Outcome:
+        hits = {STRATA: before == 1, "popularity": before == 0, "EASE": before == 2}.get(name, before > 9)
+        found = outcome(hits.astype(float))
+        found.asked.slices.update({of: (before == i) & (i < 3) for i, of in enumerate(FIRST)})
+        return found
+
+    monkeypatch.setattr(Study, "outcome", made)
+    rows = [line.strip("| ").split(" | ") for line in tables.new_users([Study(Source("toy", ""))])[2:]]
+    assert [row[:3] for row in rows] == [["toy", of, "20.00%" if of != "3" else "0.00%"] for of in FIRST]
+    assert [row[3][:6] for row in rows] == ["0.0000", "1.0000", "0.0000", "–"]
+    assert rows[0][4:] == ["1.0000 ± 0.0000 (popularity)", "1.0000", "2.0000"], "ten of five items: chance is two"
+    assert rows[2][4:6] == ["1.0000 ± 0.0000 (EASE)", "0.0000"]
 
 
 def test_adaptation_compares_the_first_5000_clicks_with_the_level_after_them() -> None:
