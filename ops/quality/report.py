@@ -19,12 +19,13 @@ from ops.quality.targets import missed, targets
 
 REPORT = "QUALITY.md"
 RESULT = "quality.json"
+PICTURES = ("quality-hit-rates.svg", "quality-staleness.svg", "quality-adaptation.svg")
 
 _HEAD = """# Quality, measured beside peers
 
 Written by `make bench-quality` (`python -m ops.bench.quality`); nothing here was typed by hand.
 
-- {when} UTC
+- {when} UTC, at commit {commit}
 - {machine}
 - {packages}
 
@@ -64,12 +65,18 @@ _LENGTHS = (
 )
 
 
-def write(studies: Sequence[Study], folder: Path) -> None:
-    """Write report, result and pictures into a folder; what is not finished is named so."""
+def write(studies: Sequence[Study], folder: Path, commit: str) -> None:
+    """Write report, result and pictures into a folder; what is not finished is named so.
+
+    Parameters
+    ----------
+    commit
+        Of the code that made it.
+    """
     when = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
     packages = versions("torch", "river", "implicit", "faiss-cpu", "numpy", "scipy")
     machine = f"{cpu()}; {platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    lines = [_HEAD.format(when=when, machine=machine, packages=packages, trials=TRIALS)]
+    lines = [_HEAD.format(when=when, commit=commit, machine=machine, packages=packages, trials=TRIALS)]
     promised = [target for study in studies for target in targets(study)]
     lines += ["## Promised", "", _PROMISED, *([missed(promised)] if promised else ()), ""]
     lines += [
@@ -78,8 +85,8 @@ def write(studies: Sequence[Study], folder: Path) -> None:
     ]
     shown = {study.source.name: dict(study.outcomes(tables.ROWS)) for study in studies}
     if any(shown.values()):
-        plots.hit_rates({name: made for name, made in shown.items() if made}, folder / "quality-hit-rates.svg")
-        lines += ["", "![HR@10 of every method](quality-hit-rates.svg)"]
+        plots.hit_rates({name: made for name, made in shown.items() if made}, folder / PICTURES[0])
+        lines += ["", f"![HR@10 of every method]({PICTURES[0]})"]
     for study in studies:
         lines += ["", f"## {study.source.name}", "", f"Taken: {study.source.note}.", "", *tables.main(study)]
         if not study.source.new:
@@ -88,8 +95,8 @@ def write(studies: Sequence[Study], folder: Path) -> None:
     ours = {study.source.name: made for study in studies if (made := study.outcome(STRATA)) is not None}
     lines += ["", "## How fresh a list has to be", "", *tables.stale(studies)]
     if ours:
-        plots.staleness(ours, folder / "quality-staleness.svg")
-        lines += ["", "![HR@10 by the age of the list](quality-staleness.svg)"]
+        plots.staleness(ours, folder / PICTURES[1])
+        lines += ["", f"![HR@10 by the age of the list]({PICTURES[1]})"]
     lines += ["", "## New users", "", _NEW_USERS, "", *tables.new_users(studies)]
     found = verdicts(studies)
     slices = max((verdict.slices for verdict in found), default=1)
@@ -100,6 +107,7 @@ def write(studies: Sequence[Study], folder: Path) -> None:
     (folder / REPORT).write_text("\n".join(lines) + "\n")
     result: dict[str, Any] = {
         "when": when,
+        "commit": commit,
         "complete": all(len(v.evidence) == len(studies) for v in found) and bool(found),
         "gate": {verdict.component: verdict.as_json() for verdict in found},
         "targets": [{"data": t.data, "what": t.what, "value": t.value, "least": t.least} for t in promised],
@@ -146,6 +154,6 @@ def _adaptation(studies: Sequence[Study], folder: Path) -> list[str]:
                 shifts[ITEMS][f"{STRATA}, from nothing"] = fresh[STRATA]
             drawn |= {f"{study.source.name}, {shift}": each for shift, each in shifts.items()}
     if drawn:
-        plots.adaptation(drawn, folder / "quality-adaptation.svg")
-        lines += ["", "![HR@10 around a shift](quality-adaptation.svg)"]
+        plots.adaptation(drawn, folder / PICTURES[2])
+        lines += ["", f"![HR@10 around a shift]({PICTURES[2]})"]
     return lines

@@ -101,7 +101,9 @@ def test_what_is_not_finished_is_named_in_a_folder_that_is_made(folder: Path) ->
     quality.main([str(folder / "toy"), "--jobs", "1", "--minutes", "0", "--folder", str(report)])
     text = (report / "QUALITY.md").read_text()
     assert text.count("not finished") > 10
-    assert json.loads((report / "quality.json").read_text())["gate"] == {}
+    result = json.loads((report / "quality.json").read_text())
+    assert result["gate"] == {}
+    assert f"at commit {result['commit']}\n" in text
 
 
 def evidence(gain: float = 0.01, error: float = 0.002, blend: float = 0.01, coverage: float = 0.0) -> Evidence:
