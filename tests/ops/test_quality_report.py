@@ -221,11 +221,11 @@ def test_users_who_pass_by_have_two_clicks_each() -> None:
     assert back.users[half:].tolist() == stream().users[half:].tolist()
 
 
-def outcome(hits: np.ndarray, at: np.ndarray | None = None) -> Outcome:
+def outcome(hits: np.ndarray, at: np.ndarray | None = None, took: float = 0.0) -> Outcome:
     n = len(hits)
     lists = np.where(hits[:, None] > 0, 0, np.full((n, 10), -1)).astype(np.int32)
     asked = Asked(np.arange(n), np.zeros(n, np.int64), np.arange(n), {"all": np.ones(n, np.bool_)}, 5)
-    return Outcome(asked, Replayed(np.arange(n) if at is None else at, lists, 0.0, 0.0, n))
+    return Outcome(asked, Replayed(np.arange(n) if at is None else at, lists, took, 0.0, n))
 
 
 def test_what_is_off_is_measured_by_turning_it_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,6 +287,18 @@ def test_new_users_are_told_apart_by_their_clicks_beside_the_peer_that_is_best_t
     assert [row[3][:6] for row in rows] == ["0.0000", "1.0000", "0.0000", "–"]
     assert rows[0][4:] == ["1.0000 ± 0.0000 (popularity)", "1.0000", "2.0000"], "ten of five items: chance is two"
     assert rows[2][4:6] == ["1.0000 ± 0.0000 (EASE)", "0.0000"]
+
+
+def test_who_is_missing_from_the_variants_is_told_with_the_reason(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Study(Source("toy", str(folder / "toy")))
+    assert tables.variants(study)[0] == "Without SASRec, to save time."
+    monkeypatch.setattr(tables, "VARIED", (STRATA, *PEERS))
+    assert tables.variants(study)[0].startswith("| HR@10")
+    monkeypatch.setattr(tables, "VARIED", (STRATA, *(name for name in PEERS if name != "EASE")))
+    monkeypatch.setattr(Study, "outcome", lambda *_: outcome(np.zeros(100), took=2.0))
+    assert tables.variants(study)[0].endswith(f"of all peers above, {1 / len(PEERS):.0%} is its.")
 
 
 def test_adaptation_compares_the_first_5000_clicks_with_the_level_after_them() -> None:
