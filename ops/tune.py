@@ -1,4 +1,4 @@
-"""Where the default weights come from: ``python -m ops.tune DATA…`` prints them.
+"""Where default weights come from: ``python -m ops.tune`` prints such, ``python -m ops.tune DATA…`` those of others.
 
 The first fifth of each data set (which ``strata evaluate`` only warms up with) goes through the live models; for
 every click on an item that was new to its user the candidates' features are kept, and the weights that make the
@@ -26,9 +26,13 @@ from models.ranker import RankingConfig, Scored
 from ops import catalogue
 from ops.datasets import dataset
 from ops.prequential import System, asked, blocks, ordered
+from ops.quality.sources import SHARED
 
 SHARE: Final = 0.2
 """The part of a data set that is looked at, from its first click."""
+
+DATA: Final = ("movielens-100k", "movielens-100k-new", f"{SHARED / 'online-retail'}:100000")
+"""What is looked at by default: the first fifth of these comes before all that the quality report reports."""
 
 _SKIP: Final = 0.5  # of the slice: while co knows little yet, it is trusted too little
 _MOST: Final = 6_000  # examples of a data set
@@ -133,11 +137,17 @@ def _stack(kept: Sequence[tuple[NDArray[np.float16], int, int]]) -> Examples:
 
 
 def main(names: Sequence[str]) -> None:
-    """Print weights for :data:`models.ranker.DEFAULT_WEIGHTS`; ``NAME:N`` takes a data set's first N clicks."""
+    """Print weights for :data:`models.ranker.DEFAULT_WEIGHTS`; ``NAME:N`` takes a data set's first N clicks.
+
+    Parameters
+    ----------
+    names
+        Data sets; none: :data:`DATA`.
+    """
     torch.manual_seed(7)
     encoder = Encoder.load()
     sets = []
-    for name in names:
+    for name in names or DATA:
         folder, _, limit = name.partition(":")
         sets.append(collect(folder, encoder, limit=int(limit) if limit else None))
         print(f"# {folder}: {len(sets[-1].target)} examples", file=sys.stderr)

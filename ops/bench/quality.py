@@ -12,6 +12,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
+from ops.bench.machine import commit
 from ops.quality import cells, report
 from ops.quality.cells import Cell
 from ops.quality.sources import source, sources
@@ -47,6 +48,8 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the report is written")
     wanted = parser.parse_args(given)
     wanted.folder.mkdir(parents=True, exist_ok=True)  # not found out only when everything is computed
+    written = (f"ops/bench/{name}" for name in (report.REPORT, report.RESULT, *report.PICTURES))
+    made_by = commit(besides=list(written))  # now: what is imported stays, whatever is committed while this runs
     studies = [Study(each) for each in (map(source, wanted.data) if wanted.data else sources())]
     until = monotonic() + 60 * wanted.minutes
     for phase, every in steps(studies):
@@ -55,7 +58,7 @@ def main(given: Sequence[str] | None = None) -> None:
             settings = ", ".join(f"{name} {value}" for name, value in cell.params)
             shift = cell.source.shift and f" ({cell.source.shift})"
             print(f"{phase}: {cell.source.name}{shift}, {cell.method} {settings}: {seconds:.0f} s", flush=True)
-    report.write(studies, wanted.folder)
+    report.write(studies, wanted.folder, made_by)
     print(f"written to {wanted.folder / report.REPORT}")
 
 

@@ -16,9 +16,13 @@ from typing import Any, Final
 
 from models.features import OFF
 from ops.quality.methods import PARTS, SCORERS, STRATA, toggled
+from ops.quality.outcome import LENGTHS, Outcome
 from ops.quality.study import Study
 
 GATED: Final = ("all", "new items", "new users")
+ENOUGH: Final = 200
+"""Clicks asked for in a bucket of history length from which on its gain is told."""
+
 _COVERAGE: Final = 0.01
 _CHANCE: Final = 0.05
 
@@ -62,6 +66,9 @@ class Evidence:
         The same for coverage.
     best
         The best single scorer, and Strata against it.
+    lengths
+        With it against without, by length of history, where :data:`ENOUGH` are asked for. Told, not judged: of so many
+        more slices the best would have to be better still.
     """
 
     data: str
@@ -69,6 +76,7 @@ class Evidence:
     coverage: float
     best: str
     blend: Gain
+    lengths: tuple[Gain, ...] = ()
 
     @property
     def harms(self) -> bool:
@@ -111,14 +119,20 @@ def evidence(study: Study, component: str) -> Evidence | None:
     alone = dict(study.outcomes((*SCORERS, "popularity")))
     if whole is None or without is None or len(alone) <= len(SCORERS):
         return None
-    gains = tuple(
-        Gain(of, whole.rate(of) - without.rate(of), whole.error(of, without))
-        for of in GATED
-        if whole.asked.slices[of].any()
-    )
+    gains = _gains(whole, without, GATED, 1)
     best = max(alone, key=lambda name: alone[name].rate())
     blend = Gain("all", whole.rate() - alone[best].rate(), whole.error("all", alone[best]))
-    return Evidence(study.source.name, gains, whole.coverage() - without.coverage(), best, blend)
+    coverage = whole.coverage() - without.coverage()
+    return Evidence(study.source.name, gains, coverage, best, blend, _gains(whole, without, LENGTHS, ENOUGH))
+
+
+def _gains(whole: Outcome, without: Outcome, slices: Sequence[str], least: int) -> tuple[Gain, ...]:
+    """On those of the slices of which at least so many clicks are asked for."""
+    return tuple(
+        Gain(of, whole.rate(of) - without.rate(of), whole.error(of, without))
+        for of in slices
+        if whole.asked.slices[of].sum() >= least
+    )
 
 
 def verdicts(studies: Sequence[Study]) -> list[Verdict]:

@@ -8,6 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.histories import BUCKETS
+from ops.experts import span
 from ops.measures import CUTOFF, MISS, standard_error
 from ops.quality.replay import Protocol, Replayed
 from ops.quality.stream import Stream, earlier
@@ -15,8 +17,14 @@ from ops.quality.stream import Stream, earlier
 SLICES: Final = ("all", "new items", "new users", "the rest")
 """New items: clicked at most :data:`FEW_CLICKS` times before, by anybody. New users: at most three clicks before."""
 
+LENGTHS: Final = tuple(span(BUCKETS, bucket) for bucket in range(len(BUCKETS)))
+"""Slices by the clicks that the user has made before: the buckets of history length that have weights of their own."""
+
 FEW_CLICKS: Final = 4
 FEW_OWN: Final = 3
+FIRST: Final = tuple(map(str, range(FEW_OWN + 1)))
+"""Slices of new users, by the clicks that they have made before."""
+
 LAGS: Final = (0, 1, 2, 5, 10, 20, 50)
 _HOUR_MS: Final = 3_600_000
 
@@ -29,7 +37,7 @@ class Asked:
     ----------
     users, targets, times : int64 [asked]
     slices : dict[str, bool [asked]]
-        By the names of :data:`SLICES`.
+        By the names of :data:`SLICES`, :data:`LENGTHS` and :data:`FIRST`.
     items
         Size of the catalogue.
     """
@@ -45,12 +53,16 @@ class Asked:
         """Those at these places of the ordered stream."""
         ordered, _ = stream.ordered(protocol.ties, protocol.seed)
         new_item = (earlier(ordered.rows) <= FEW_CLICKS)[at]
-        new_user = (earlier(ordered.users) <= FEW_OWN)[at]
+        own = earlier(ordered.users)[at]
+        new_user = own <= FEW_OWN
+        bucket = np.searchsorted(BUCKETS, own, side="right") - 1
         slices = {
             "all": np.ones(len(at), np.bool_),
             "new items": new_item,
             "new users": new_user,
             "the rest": ~new_item & ~new_user,
+            **{name: bucket == i for i, name in enumerate(LENGTHS)},
+            **{name: own == clicks for clicks, name in enumerate(FIRST)},
         }
         return cls(ordered.users[at], ordered.rows[at], ordered.times[at], slices, ordered.items)
 

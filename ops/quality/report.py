@@ -12,19 +12,20 @@ from typing import Any
 from ops.bench.machine import cpu, versions
 from ops.quality import plots, tables
 from ops.quality.drift import AT, FRESH, ITEMS, NONE, SHIFTS, Adaptation
-from ops.quality.gate import beyond_chance, verdicts
+from ops.quality.gate import ENOUGH, beyond_chance, verdicts
 from ops.quality.methods import STRATA, TRIALS
 from ops.quality.study import Study
-from ops.quality.targets import targets
+from ops.quality.targets import missed, targets
 
 REPORT = "QUALITY.md"
 RESULT = "quality.json"
+PICTURES = ("quality-hit-rates.svg", "quality-staleness.svg", "quality-adaptation.svg")
 
 _HEAD = """# Quality, measured beside peers
 
 Written by `make bench-quality` (`python -m ops.bench.quality`); nothing here was typed by hand.
 
-- {when} UTC
+- {when} UTC, at commit {commit}
 - {machine}
 - {packages}
 
@@ -38,6 +39,13 @@ items' vectors (no BERT on the user's side: on a CPU that alone takes hours); µ
 Strata's own lists, each user's as it was at his first click within the hour of the data's time.
 """
 
+_PROMISED = (
+    "Ties are shuffled and repeats left out, as everywhere here, except where a row says otherwise. *Ties kept*: "
+    "clicks of one user at one moment (a basket) are all asked for before any of them is known. *Repeats allowed*: "
+    "what a user has clicked may be offered again, and is asked for. *The rest*: without new items and new users. "
+    "Below 1, the best peer there is ahead of Strata."
+)
+
 _GATE = (
     "What Strata gains by each component: HR@10 with it − without it, paired. *On*: nowhere is a scorer alone better "
     "than Strata by more than a standard error, and somewhere a slice gains more than the best of so many would by "
@@ -45,24 +53,40 @@ _GATE = (
     "when every data set is finished; `quality.json` says whether that is so."
 )
 
+_NEW_USERS = (
+    "HR@10 by the number of clicks that the user had made before. At 0 nobody knows anything of him: a list can only "
+    "say what is popular now. The best peer is the best of that row."
+)
 
-def write(studies: Sequence[Study], folder: Path) -> None:
-    """Write report, result and pictures into a folder; what is not finished is named so."""
+_LENGTHS = (
+    "The same by the number of clicks that the user had made before, in the buckets that have weights of their own: "
+    "there each component is weighed. A dash: fewer than {enough} clicks asked for. Of the many figures here a few are "
+    "two errors from nothing by chance; no verdict depends on them."
+)
+
+
+def write(studies: Sequence[Study], folder: Path, commit: str) -> None:
+    """Write report, result and pictures into a folder; what is not finished is named so.
+
+    Parameters
+    ----------
+    commit
+        Of the code that made it.
+    """
     when = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
     packages = versions("torch", "river", "implicit", "faiss-cpu", "numpy", "scipy")
     machine = f"{cpu()}; {platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    lines = [_HEAD.format(when=when, machine=machine, packages=packages, trials=TRIALS)]
+    lines = [_HEAD.format(when=when, commit=commit, machine=machine, packages=packages, trials=TRIALS)]
     promised = [target for study in studies for target in targets(study)]
+    lines += ["## Promised", "", _PROMISED, *([missed(promised)] if promised else ()), ""]
     lines += [
-        "## Promised",
-        "",
         *tables.table(("data", "what", "is", "target", "reached"), ()),
         *(t.line for t in promised),
     ]
     shown = {study.source.name: dict(study.outcomes(tables.ROWS)) for study in studies}
     if any(shown.values()):
-        plots.hit_rates({name: made for name, made in shown.items() if made}, folder / "quality-hit-rates.svg")
-        lines += ["", "![HR@10 of every method](quality-hit-rates.svg)"]
+        plots.hit_rates({name: made for name, made in shown.items() if made}, folder / PICTURES[0])
+        lines += ["", f"![HR@10 of every method]({PICTURES[0]})"]
     for study in studies:
         lines += ["", f"## {study.source.name}", "", f"Taken: {study.source.note}.", "", *tables.main(study)]
         if not study.source.new:
@@ -71,16 +95,19 @@ def write(studies: Sequence[Study], folder: Path) -> None:
     ours = {study.source.name: made for study in studies if (made := study.outcome(STRATA)) is not None}
     lines += ["", "## How fresh a list has to be", "", *tables.stale(studies)]
     if ours:
-        plots.staleness(ours, folder / "quality-staleness.svg")
-        lines += ["", "![HR@10 by the age of the list](quality-staleness.svg)"]
+        plots.staleness(ours, folder / PICTURES[1])
+        lines += ["", f"![HR@10 by the age of the list]({PICTURES[1]})"]
+    lines += ["", "## New users", "", _NEW_USERS, "", *tables.new_users(studies)]
     found = verdicts(studies)
     slices = max((verdict.slices for verdict in found), default=1)
     lines += ["", "## The gate", "", _GATE.format(errors=beyond_chance(slices), slices=slices)]
     lines += ["", *tables.gate(found)]
+    lines += ["", _LENGTHS.format(enough=ENOUGH), "", *tables.lengths(found)]
     lines += _adaptation(studies, folder)
     (folder / REPORT).write_text("\n".join(lines) + "\n")
     result: dict[str, Any] = {
         "when": when,
+        "commit": commit,
         "complete": all(len(v.evidence) == len(studies) for v in found) and bool(found),
         "gate": {verdict.component: verdict.as_json() for verdict in found},
         "targets": [{"data": t.data, "what": t.what, "value": t.value, "least": t.least} for t in promised],
@@ -127,6 +154,6 @@ def _adaptation(studies: Sequence[Study], folder: Path) -> list[str]:
                 shifts[ITEMS][f"{STRATA}, from nothing"] = fresh[STRATA]
             drawn |= {f"{study.source.name}, {shift}": each for shift, each in shifts.items()}
     if drawn:
-        plots.adaptation(drawn, folder / "quality-adaptation.svg")
-        lines += ["", "![HR@10 around a shift](quality-adaptation.svg)"]
+        plots.adaptation(drawn, folder / PICTURES[2])
+        lines += ["", f"![HR@10 around a shift]({PICTURES[2]})"]
     return lines

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from ops.quality.drift import FRESH, NONE, Adaptation
 from ops.quality.gate import Verdict
 from ops.quality.methods import HOURLY, METHODS, PEERS, PLACES, SCORERS, STRATA, TRIALS
-from ops.quality.outcome import LAGS, SLICES, Outcome
+from ops.quality.outcome import FIRST, LAGS, LENGTHS, SLICES, Outcome
 from ops.quality.study import TUNED, VARIANTS, VARIED, Study
+from ops.quality.targets import best
 
 ROWS = (STRATA, HOURLY, *PEERS, *SCORERS)
 
@@ -57,7 +58,14 @@ def main(study: Study) -> list[str]:
 
 def variants(study: Study) -> list[str]:
     """HR@10 with ties kept, and with repeats allowed."""
-    return table(
+    took = {name: made.microseconds() for name, made in study.outcomes(PEERS)}
+    lines = []
+    for name in PEERS:
+        if name not in VARIED:
+            share = took.get(name, 0.0) / (sum(took.values()) or 1.0)
+            part = f": of the CPU time of all peers above, {share:.0%} is its" if share else ""
+            lines += [f"Without {name}, to save time{part}.", ""]
+    return lines + table(
         ("HR@10", *VARIANTS),
         ((name, *(_rate(study.outcome(name, protocol)) for protocol in VARIANTS.values())) for name in VARIED),
     )
@@ -100,6 +108,38 @@ def stale(studies: Sequence[Study]) -> list[str]:
     )
 
 
+def first_clicks(study: Study) -> list[tuple[str, ...]]:
+    """Rows of new users, one for each number of clicks that they have made before."""
+    ours, peers = study.outcome(STRATA), dict(study.outcomes(PEERS))
+    if ours is None or not peers:
+        return []
+    rows = []
+    for of in FIRST:
+        asked = ours.asked.slices[of]
+        row = (study.source.name, of, f"{asked.mean():.2%}")
+        if not asked.any():
+            rows.append((*row, *["–"] * 4))
+            continue
+        name = best(peers, of)
+        popular = peers.get("popularity")
+        rows.append(
+            (
+                *row,
+                f"{ours.rate(of):.4f} ± {ours.error(of):.4f}",
+                f"{peers[name].rate(of):.4f} ± {peers[name].error(of):.4f} ({name})",
+                "not finished" if popular is None else rate(popular, of),
+                f"{ours.asked.chance:.4f}",
+            )
+        )
+    return rows
+
+
+def new_users(studies: Sequence[Study]) -> list[str]:
+    """How soon a list knows somebody: HR@10 at the first clicks of a user."""
+    head = ("data", "clicks before", "of all asked", "Strata", "best peer there", "popularity", "chance")
+    return table(head, (row for study in studies for row in first_clicks(study)))
+
+
 def tuned(study: Study) -> list[str]:
     """The chosen settings."""
     rows = []
@@ -128,6 +168,16 @@ def gate(verdicts: Sequence[Verdict]) -> list[str]:
     ]
     head = ("component", "data", "all", "new items", "new users", "coverage", "Strata − best scorer alone", "verdict")
     return table(head, rows)
+
+
+def lengths(verdicts: Sequence[Verdict]) -> list[str]:
+    """What each component adds, by the clicks that the user has made before."""
+    rows = []
+    for verdict in verdicts:
+        for each in verdict.evidence:
+            told = {gain.of: signed(gain.gain, gain.error) for gain in each.lengths}
+            rows.append((verdict.component, each.data, *(told.get(of, "–") for of in LENGTHS)))
+    return table(("component, by clicks of the user", "data", *LENGTHS), rows)
 
 
 def adaptation(data: str, shifts: Mapping[str, Mapping[str, Adaptation]]) -> list[str]:

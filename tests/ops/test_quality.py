@@ -18,7 +18,7 @@ from ops.peers.protocol import Clicks, Questions
 from ops.quality import cells, sources
 from ops.quality.cells import Cell, one_by_one
 from ops.quality.methods import METHODS, PEERS, TRIALS, method
-from ops.quality.outcome import Asked, Outcome, ranks
+from ops.quality.outcome import FIRST, LENGTHS, Asked, Outcome, ranks
 from ops.quality.replay import Protocol, Replayed, replay
 from ops.quality.sources import Source, source
 from ops.quality.stream import Stream, again, earlier
@@ -184,6 +184,11 @@ def test_slices_are_of_what_was_known_before_the_click() -> None:
         own = (ordered.users[:place] == ordered.users[place]).sum()
         assert asked.slices["new items"][place] == (clicks <= 4)
         assert asked.slices["new users"][place] == (own <= 3)
+        assert [of for of in FIRST if asked.slices[of][place]] == ([str(own)] if own <= 3 else [])
+        (length,) = [of for of in LENGTHS if asked.slices[of][place]]
+        first, _, last = length.partition("–")
+        assert int(first.rstrip("+")) <= own
+        assert length.endswith("+") or own <= int(last or first)
     assert (earlier(np.array([4, 2, 4, 4])) == [0, 0, 1, 2]).all()
 
 
@@ -194,6 +199,12 @@ def test_every_method_is_tuned_with_the_same_number_of_trials_or_all_that_it_has
         assert METHODS[name].trials() == trials
     with pytest.raises(ConfigurationError, match="ItemKNN"):
         method("magic")
+
+
+def test_of_sasrec_each_number_of_steps_is_tried_and_the_largest_twice() -> None:
+    steps = [dict(params)["steps"] for params in METHODS["SASRec"].trials()]
+    assert set(steps) == {100, 200, 400}
+    assert steps.count(400) == 2
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -20,12 +21,12 @@ from ops.quality import gate, plots, quick, tables
 from ops.quality.drift import AT, FRESH, NONE, SHIFTS, Adaptation, from_nothing, items_exchanged, users_pass_by
 from ops.quality.gate import Evidence, Gain, Verdict
 from ops.quality.methods import PARTS, PEERS, SCORERS, STRATA
-from ops.quality.outcome import Asked, Outcome
+from ops.quality.outcome import FIRST, LENGTHS, Asked, Outcome
 from ops.quality.replay import Protocol, Replayed
 from ops.quality.sources import Source
 from ops.quality.stream import Stream
-from ops.quality.study import REPORTING, Study
-from ops.quality.targets import ratio
+from ops.quality.study import REPORTING, VARIANTS, Study
+from ops.quality.targets import Target, missed, ratio, targets
 from producers.dataset import write
 
 VERDICTS = Path(quality.__file__).with_name("quality.json")
@@ -77,6 +78,8 @@ def test_the_whole_study_runs_and_a_second_run_computes_nothing(
     result = json.loads((folder / "quality.json").read_text())
     assert set(result["gate"]) == set(PARTS)
     assert result["methods"]["toy"][STRATA]["hr"] > 10 / 60
+    for wanted in (*VARIANTS, "the rest"):
+        assert any(target["what"].endswith(f", {wanted}") for target in result["targets"])
     for picture in folder.glob("*.svg"):
         assert ElementTree.parse(picture).getroot().tag.endswith("svg")
     assert len(list(folder.glob("*.svg"))) == 2  # the stream is too short for the third, adaptation
@@ -98,7 +101,9 @@ def test_what_is_not_finished_is_named_in_a_folder_that_is_made(folder: Path) ->
     quality.main([str(folder / "toy"), "--jobs", "1", "--minutes", "0", "--folder", str(report)])
     text = (report / "QUALITY.md").read_text()
     assert text.count("not finished") > 10
-    assert json.loads((report / "quality.json").read_text())["gate"] == {}
+    result = json.loads((report / "quality.json").read_text())
+    assert result["gate"] == {}
+    assert f"at commit {result['commit']}\n" in text
 
 
 def evidence(gain: float = 0.01, error: float = 0.002, blend: float = 0.01, coverage: float = 0.0) -> Evidence:
@@ -216,11 +221,11 @@ def test_users_who_pass_by_have_two_clicks_each() -> None:
     assert back.users[half:].tolist() == stream().users[half:].tolist()
 
 
-def outcome(hits: np.ndarray, at: np.ndarray | None = None) -> Outcome:
+def outcome(hits: np.ndarray, at: np.ndarray | None = None, took: float = 0.0) -> Outcome:
     n = len(hits)
     lists = np.where(hits[:, None] > 0, 0, np.full((n, 10), -1)).astype(np.int32)
     asked = Asked(np.arange(n), np.zeros(n, np.int64), np.arange(n), {"all": np.ones(n, np.bool_)}, 5)
-    return Outcome(asked, Replayed(np.arange(n) if at is None else at, lists, 0.0, 0.0, n))
+    return Outcome(asked, Replayed(np.arange(n) if at is None else at, lists, took, 0.0, n))
 
 
 def test_what_is_off_is_measured_by_turning_it_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,12 +239,66 @@ def test_what_is_off_is_measured_by_turning_it_on(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(Study, "outcome", made)
     monkeypatch.setattr(gate, "GATED", ("all",))
+    monkeypatch.setattr(gate, "LENGTHS", ())
     study = Study(Source("toy", ""))
     for part, gain, over in (("layer", 0.01, 0.11), ("text", 0.03, 0.1)):
         found = gate.evidence(study, part)
         assert found is not None
         assert found.gains[0].gain == pytest.approx(gain, abs=0.005)
         assert found.blend.gain == pytest.approx(over, abs=0.01)
+
+
+def test_a_gain_is_told_by_length_of_history_where_enough_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = np.repeat(np.arange(len(LENGTHS)), 600)[: -601 + gate.ENOUGH]  # of the last one too few
+
+    def made(study: Study, name: str, protocol: Protocol = REPORTING) -> Outcome:
+        draw = np.random.default_rng(1).random(len(asked))
+        found = outcome((draw < 0.3 + 0.3 * (name == STRATA) * (asked == 2)).astype(float))
+        found.asked.slices.update({of: asked == i for i, of in enumerate(LENGTHS)})
+        return found
+
+    monkeypatch.setattr(Study, "outcome", made)
+    monkeypatch.setattr(gate, "GATED", ("all",))
+    found = gate.evidence(Study(Source("toy", "")), "text")
+    assert found is not None
+    assert [gain.of for gain in found.lengths] == list(LENGTHS[:-1])
+    assert [gain.better(3) for gain in found.lengths] == [of == "2–3" for of in LENGTHS[:-1]]
+    assert found.lengths[2].gain == pytest.approx(0.3, abs=0.05)
+    assert Verdict("text", (found,)).slices == 1, "no verdict depends on them"
+    cells = tables.lengths([Verdict("text", (found,))])[-1].split(" | ")
+    assert cells[4].startswith("+0.3")
+    assert cells[-1] == "– |"
+
+
+def test_new_users_are_told_apart_by_their_clicks_beside_the_peer_that_is_best_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = np.repeat(np.arange(5), 400)
+
+    def made(study: Study, name: str, protocol: Protocol = REPORTING) -> Outcome:
+        hits = {STRATA: before == 1, "popularity": before == 0, "EASE": before == 2}.get(name, before > 9)
+        found = outcome(hits.astype(float))
+        found.asked.slices.update({of: (before == i) & (i < 3) for i, of in enumerate(FIRST)})
+        return found
+
+    monkeypatch.setattr(Study, "outcome", made)
+    rows = [line.strip("| ").split(" | ") for line in tables.new_users([Study(Source("toy", ""))])[2:]]
+    assert [row[:3] for row in rows] == [["toy", of, "20.00%" if of != "3" else "0.00%"] for of in FIRST]
+    assert [row[3][:6] for row in rows] == ["0.0000", "1.0000", "0.0000", "–"]
+    assert rows[0][4:] == ["1.0000 ± 0.0000 (popularity)", "1.0000", "2.0000"], "ten of five items: chance is two"
+    assert rows[2][4:6] == ["1.0000 ± 0.0000 (EASE)", "0.0000"]
+
+
+def test_who_is_missing_from_the_variants_is_told_with_the_reason(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Study(Source("toy", str(folder / "toy")))
+    assert tables.variants(study)[0] == "Without SASRec, to save time."
+    monkeypatch.setattr(tables, "VARIED", (STRATA, *PEERS))
+    assert tables.variants(study)[0].startswith("| HR@10")
+    monkeypatch.setattr(tables, "VARIED", (STRATA, *(name for name in PEERS if name != "EASE")))
+    monkeypatch.setattr(Study, "outcome", lambda *_: outcome(np.zeros(100), took=2.0))
+    assert tables.variants(study)[0].endswith(f"of all peers above, {1 / len(PEERS):.0%} is its.")
 
 
 def test_adaptation_compares_the_first_5000_clicks_with_the_level_after_them() -> None:
@@ -274,6 +333,54 @@ def test_a_ratio_has_the_error_of_its_paired_difference() -> None:
         pick = draw.integers(0, 4_000, 4_000)
         resampled.append(more[pick].mean() / base[pick].mean())
     assert error == pytest.approx(np.std(resampled), rel=0.3)
+
+
+def measured(monkeypatch: pytest.MonkeyPatch, rates: Callable[[str, Protocol], tuple[float, float]]) -> None:
+    """Outcomes of these HR@10, on the first half of the clicks (new items) and on the second (the rest)."""
+
+    def made(study: Study, name: str, protocol: Protocol = REPORTING) -> Outcome:
+        half = np.arange(4_000) < 2_000
+        draw = np.random.default_rng(1).random(4_000)
+        found = outcome((draw < np.where(half, *rates(name, protocol))).astype(float))
+        found.asked.slices.update({"new items": half, "the rest": ~half})
+        return found
+
+    monkeypatch.setattr(Study, "outcome", made)
+
+
+def test_the_best_peer_is_another_one_where_ties_are_kept_or_new_items_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept, repeated = VARIANTS["ties kept"], VARIANTS["repeats allowed"]
+    asked = {
+        (STRATA, REPORTING): (0.3, 0.3),
+        ("EASE", REPORTING): (0.0, 0.4),
+        ("iALS", REPORTING): (0.25, 0.2),
+        (STRATA, kept): (0.2, 0.2),
+        ("ItemKNN", kept): (0.25, 0.25),
+        ("popularity", repeated): (0.2, 0.2),
+        (STRATA, repeated): (0.4, 0.4),
+    }
+    measured(monkeypatch, lambda name, protocol: asked.get((name, protocol), (0.01, 0.01)))
+    found = {target.what: target for target in targets(Study(Source("toy", "")))}
+    for what, value in {
+        "HR@10 over the best peer's (iALS)": 0.3 / 0.225,
+        "HR@10 over the best peer's (ItemKNN), ties kept": 0.8,
+        "HR@10 over the best peer's (popularity), repeats allowed": 2.0,
+        "HR@10 over the best peer's (EASE), the rest": 0.75,
+    }.items():
+        assert found[what].value == pytest.approx(value, rel=0.1)
+        assert found[what].error
+    assert not found["HR@10 over the best peer's (EASE), the rest"].reached
+    derived = [target.what for target in targets(Study(Source("toy", "", new=True)))]
+    assert any(what.endswith("the rest") for what in derived)
+    assert not any(what.endswith(tuple(VARIANTS)) for what in derived), "derived streams are asked in one way only"
+
+
+def test_where_strata_is_behind_is_told_in_a_sentence() -> None:
+    ahead, behind = Target("toy", "over itself", 2.5, 2.0), Target("toy", "over EASE, ties kept", 0.8, 1.0, 0.02)
+    assert missed([ahead]) == "All 1 are reached."
+    assert missed([ahead, behind]) == "Not reached, 1 of 2: toy, over EASE, ties kept: 0.800."
 
 
 def test_a_shifted_source_is_another_stream(folder: Path) -> None:

@@ -1,0 +1,47 @@
+"""The default weights are fitted on nothing that the quality report reports."""
+
+from pathlib import Path
+
+import pytest
+
+from ops import tune
+from ops.quality.sources import Source, sources
+from ops.quality.study import REPORTING
+
+
+@pytest.fixture
+def reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Source]:
+    """The report's sources where Online Retail is there."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "shared/data/online-retail").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    return sources()
+
+
+@pytest.mark.parametrize("given", tune.DATA)
+def test_what_the_weights_are_fitted_on_is_of_the_part_that_tunes(given: str, reported: list[Source]) -> None:
+    name, _, limit = given.partition(":")
+    (source,) = [source for source in reported if Path(name).name == source.name]
+    assert source.limit == (int(limit) if limit else None), "a fifth of more clicks reaches into what is reported"
+    assert source.users is source.length is None
+    assert REPORTING.start >= tune.SHARE
+
+
+def test_without_arguments_these_are_what_is_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[tuple[str, int | None]] = []
+
+    class Enough(Exception):
+        pass
+
+    def collect(data: str, encoder: object, seed: int = 7, limit: int | None = None) -> tune.Examples:
+        looked_at.append((data, limit))
+        if len(looked_at) == len(tune.DATA):
+            raise Enough
+        return tune.Examples(*[tune.torch.empty(0)] * 4)
+
+    monkeypatch.setattr(tune, "collect", collect)
+    monkeypatch.setattr(tune.Encoder, "load", lambda: None)
+    with pytest.raises(Enough):
+        tune.main([])
+    assert looked_at[0] == ("movielens-100k", None)
+    assert looked_at[-1] == ("../shared/data/online-retail", 100_000)
