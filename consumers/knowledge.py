@@ -31,14 +31,16 @@ class Knowledge:
     recommender
         Its items, layers, neighbours, weights and deep part (if it has one) are fed here.
     model
-        Name of the encoder; vectors, layers and nets of another model are told and left out.
+        Name of the encoder; vectors, layers and nets of another model are told and left out. What else a record of
+        another model says of its item (whether it is available, say) holds all the same.
     open_tables
         Makes the reader.
 
     Attributes
     ----------
     foreign : set[str]
-        Items whose vectors are another model's: until the catalogue has encoded them again they are not on offer.
+        Items whose newest records are another model's, until the catalogue has encoded them again. Those that have no
+        vector of this model from before are not on offer.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class Knowledge:
             self._recommender.items.put(item_id, vector)
             self.foreign.discard(item_id)
         except DimensionMismatch as error:
+            self._recommender.items.put_facts(item_id, vector)
             self.foreign.add(item_id)
             if not self._told:
                 self._told = True

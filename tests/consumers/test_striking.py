@@ -74,7 +74,19 @@ def block(bench: Bench, shelf: list[ItemVector], item: str) -> None:
     put(bench, shelf, item, safety=("alcohol",))
 
 
-@pytest.mark.parametrize("take", [withdraw, sell_out, expire, block])
+def sell_out_anew(bench: Bench, shelf: list[ItemVector], item: str) -> None:
+    put(bench, shelf, item, available=False, model="another")
+
+
+def expire_anew(bench: Bench, shelf: list[ItemVector], item: str) -> None:
+    put(bench, shelf, item, expires_ms=bench.now_ms + 500, model="another")
+
+
+def block_anew(bench: Bench, shelf: list[ItemVector], item: str) -> None:
+    put(bench, shelf, item, safety=("alcohol",), model="another")
+
+
+@pytest.mark.parametrize("take", [withdraw, sell_out, expire, block, sell_out_anew, expire_anew, block_anew])
 def test_an_item_that_goes_leaves_the_lists_that_are_published(
     take: Take,
     encoder: Encoder,
@@ -158,6 +170,18 @@ def test_another_model_is_no_reason_to_empty_every_list(
     again.assign(0)
     assert not again.lists(again.work())
     assert not later(again)
+
+
+def test_while_the_catalogue_changes_to_another_model_items_stay_on_offer_as_they_were_read(
+    bench: Bench, shelf: list[ItemVector]
+) -> None:
+    (ann,) = serve(bench, "ann")
+    for n in range(len(shelf)):
+        put(bench, shelf, f"i{n}", model="another", title=f"Anew {n}")
+    assert not later(bench)
+    (bob,) = serve(bench, "bob")
+    assert ids(bob) == ids(ann)
+    assert {item.title for item in bob.items} == {f"Anew {item[1:]}" for item in ids(bob)}
 
 
 def test_many_lists_are_made_again_in_turns_and_hold_no_click_up(bench: Bench, diversion: Diversion) -> None:
