@@ -34,6 +34,12 @@ def put(bench: Bench, shelf: list[ItemVector], item: str, **fields: object) -> N
     bench.topics.append(bench.names.vectors, item, encode(record))
 
 
+def compact(bench: Bench, item: str) -> None:
+    """Take away what was published of an item until now."""
+    log = bench.topics.logs[bench.names.vectors][0]
+    log[:] = [record for record in log if record.key != item.encode()]
+
+
 def later(bench: Bench) -> list[Recommendation]:
     """The lists that come when the time for a look has passed."""
     bench.clock.now += LOOK_S
@@ -152,8 +158,7 @@ def test_what_went_while_no_worker_ran_leaves_the_lists_after_a_start(bench: Ben
 
 def test_a_withdrawal_that_compaction_has_taken_away_is_one_all_the_same(bench: Bench, diversion: Diversion) -> None:
     (ann,) = serve(bench, "ann")
-    log = bench.topics.logs[bench.names.vectors][0]
-    log[:] = [record for record in log if record.key != ids(ann)[0].encode()]
+    compact(bench, ids(ann)[0])
     again = restarted(bench, diversion)
     again.assign(0)
     (made,) = again.lists(again.work())
@@ -170,6 +175,37 @@ def test_another_model_is_no_reason_to_empty_every_list(
     again.assign(0)
     assert not again.lists(again.work())
     assert not later(again)
+
+
+@pytest.mark.parametrize("take", [withdraw, sell_out, sell_out_anew, expire_anew, block_anew])
+def test_what_goes_before_it_is_encoded_again_leaves_the_lists_all_the_same(
+    take: Take, bench: Bench, diversion: Diversion, shelf: list[ItemVector]
+) -> None:
+    (ann,) = serve(bench, "ann")
+    item = ids(ann)[3]
+    compact(bench, item)
+    put(bench, shelf, item, model="another")
+    again = restarted(bench, diversion, ranking=RankingConfig(blocked_labels=frozenset({"alcohol"})))
+    again.assign(0)
+    assert not again.lists(again.work())
+    assert not later(again), "it comes back"
+    take(again, shelf, item)
+    (made,) = later(again)
+    assert item not in ids(made)
+    assert not later(again), "once"
+
+
+@pytest.mark.parametrize("model", ["another", ""])
+def test_what_went_while_no_worker_ran_is_no_other_models_business(
+    bench: Bench, diversion: Diversion, shelf: list[ItemVector], model: str
+) -> None:
+    (ann,) = serve(bench, "ann")
+    compact(bench, ids(ann)[3])
+    put(bench, shelf, ids(ann)[3], available=False, model=model or shelf[0].model)
+    again = restarted(bench, diversion)
+    again.assign(0)
+    (made,) = again.lists(again.work())
+    assert ids(ann)[3] not in ids(made)
 
 
 def test_while_the_catalogue_changes_to_another_model_items_stay_on_offer_as_they_were_read(

@@ -58,6 +58,23 @@ def test_what_holds_whatever_the_model_is_taken_without_the_vector() -> None:
     assert (items.described[fresh], items.available[fresh], items.encoded[fresh]) == (True, True, False)
 
 
+def test_what_lacks_nothing_but_a_vector_is_awaited() -> None:
+    items = ItemStore(4)
+    items.row("unknown")
+    items.put("fine", vector_record(unit(4)))
+    for item, fields in (
+        ("coming", {}), ("off", {"available": False}), ("old", {"expires_ms": 100}), ("bad", {"category": "wine"}),
+        ("gone", {}), ("came", {}),
+    ):  # fmt: skip
+        items.put_facts(item, vector_record(unit(5), **fields))
+    items.withdraw("gone")
+    items.put("came", vector_record(unit(4)))
+    filters = Filters(items, {}, frozenset({"wine"}), frozenset(), defaultdict(int))
+    filters.follow()
+    assert [items.ids[row] for row in np.flatnonzero(filters.awaited(100))] == ["coming"]
+    assert [items.ids[row] for row in np.flatnonzero(filters.awaited(99))] == ["coming", "old"]
+
+
 @pytest.mark.parametrize("number", [np.nan, np.inf])
 def test_a_vector_that_is_not_finite_is_refused_and_changes_nothing(number: float) -> None:
     store = ItemStore(4)
