@@ -31,14 +31,11 @@ class Knowledge:
     recommender
         Its items, layers, neighbours, weights and deep part (if it has one) are fed here.
     model
-        Name of the encoder; vectors, layers and nets of another model are told and left out.
+        Name of the encoder; vectors, layers and nets of another model are told and left out. What else a record of
+        another model says of its item (whether it is available, say) holds all the same; without a vector of this model
+        it is not on offer until the catalogue has encoded it again.
     open_tables
         Makes the reader.
-
-    Attributes
-    ----------
-    foreign : set[str]
-        Items whose vectors are another model's: until the catalogue has encoded them again they are not on offer.
     """
 
     def __init__(
@@ -47,7 +44,6 @@ class Knowledge:
         self._recommender = recommender
         self._metrics = metrics
         self._model = model
-        self.foreign: set[str] = set()
         self._told = False
         self._next = 0.0
         self._vectors = open_tables({topics.vectors: self._item})
@@ -90,16 +86,14 @@ class Knowledge:
         item_id = _text(record.key)
         if record.value is None:
             self._recommender.items.withdraw(item_id)
-            self.foreign.discard(item_id)
             return
         vector = decode(record.value, ItemVector)
         try:
             if vector.model != self._model:
                 raise DimensionMismatch(f"vectors of {vector.model} do not fit those of {self._model}")
             self._recommender.items.put(item_id, vector)
-            self.foreign.discard(item_id)
         except DimensionMismatch as error:
-            self.foreign.add(item_id)
+            self._recommender.items.put_facts(item_id, vector)
             if not self._told:
                 self._told = True
                 log.warning("updater: %(error)s; the catalogue role encodes such items again", {"error": error})

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.client import Record
-from consumers.knowledge import Knowledge
 from consumers.metrics import Metrics
 from consumers.shard import Shard, UserKey
 from consumers.tables import OpenTables, TableReader
@@ -50,17 +49,13 @@ class Striking:
     Parameters
     ----------
     recommender
-        Knows what is on offer.
-    knowledge
-        Knows of which items the vectors are another model's: they come back, and are no reason to strike.
+        Knows what is on offer. What waits for a vector of this model counts as on offer here: it comes back, and is no
+        reason to strike unless it goes meanwhile.
     """
 
-    def __init__(
-        self, recommender: Recommender, knowledge: Knowledge, open_tables: OpenTables, topics: Topics, metrics: Metrics
-    ) -> None:
+    def __init__(self, recommender: Recommender, open_tables: OpenTables, topics: Topics, metrics: Metrics) -> None:
         self._recommender = recommender
         self._items = recommender.items
-        self._knowledge = knowledge
         self._open_tables = open_tables
         self._topics = topics
         self._metrics = metrics
@@ -93,17 +88,18 @@ class Striking:
         loaded = self._load()
         if loaded or now >= self._next_look:
             self._recommender.follow()
-            offered = self._recommender.filters.offered(wall_ms)
+            filters = self._recommender.filters
+            offered = filters.offered(wall_ms) | filters.awaited(wall_ms)
             if now >= self._next_look:
                 self._next_look = now + LOOK_S
                 if (gone := self._gone(offered)).any():
                     self._strike(gone, shards)
-                if self._users_revision != (revision := self._recommender.filters.users.revision):
+                if self._users_revision != (revision := filters.users.revision):
                     self._users_revision = revision
                     self._strike_users(shards)
             for fresh in loaded:
                 ours = {n: s for n, s in fresh.items() if shards.get(n) is s}
-                self._strike(self._unavailable(offered), ours)
+                self._strike(~offered, ours)  # whatever it was before this process began
                 self._strike_users(ours)
         self._metrics.strike_queue.set(len(self._waiting))
 
@@ -133,15 +129,6 @@ class Striking:
         for shard in fresh.values():
             shard.served.loaded()
         return [fresh]
-
-    def _unavailable(self, offered: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Items that are not on offer, whatever they were before this process began."""
-        gone = ~offered
-        if self._knowledge.foreign and self._items.nowhere >= 0:
-            gone[self._items.nowhere] = False  # it may be one of those
-        coming = [row for item in self._knowledge.foreign if 0 <= (row := self._items.find(item)) < len(gone)]
-        gone[coming] = False
-        return gone
 
     def _strike(self, gone: NDArray[np.bool_], shards: Mapping[int, Shard]) -> None:
         for number, shard in shards.items():

@@ -105,7 +105,7 @@ class Updater:
         self._reencoder = Reencoder(encoder, outlet, recommender.items, config.encoded_clicks)
         self._knowledge = Knowledge(recommender, encoder.name, open_tables, topics, metrics)
         self._policy = PolicyWatch(policy, recommender, metrics, pseudonyms)
-        self._striking = Striking(recommender, self._knowledge, open_tables, topics, metrics)
+        self._striking = Striking(recommender, open_tables, topics, metrics)
         self._erased = Erased(open_tables, topics.erasures, pseudonyms, config.limits, wall)
         self._forgetting = Forgetting(
             self._erased, topics, self._items, metrics, config.retention_s, config.atomic, wall

@@ -138,6 +138,14 @@ class Filters:
         known = row < len(self._allowed) and self._allowed[row]
         return bool(known and items.encoded[row] and items.available[row] and items.expires_ms[row] > now_ms)
 
+    def awaited(self, now_ms: int) -> NDArray[np.bool_]:
+        """Which items lack nothing but a vector to be offered, bool [n]: the only ones are another model's yet."""
+        items, n = self.items, len(self._allowed)
+        awaited: NDArray[np.bool_] = items.available[:n] & ~items.encoded[:n]
+        if awaited.any():  # mostly there is none
+            awaited &= self._allowed & (items.expires_ms[:n] > now_ms)
+        return awaited
+
     def may_repeat(self, profile: Profile, row: int, now_ms: int) -> bool:
         """Whether an item may be offered to a user as far as what he has seen goes."""
         met = profile.seen.get(int(self.items.hashes[row]))

@@ -185,19 +185,27 @@ class ItemStore:
             )
         if not np.isfinite(vector).all():
             raise InvalidEvent("vector: a number that is not finite", "validate")
-        row = self.describe(item_id)
+        row = self.put_facts(item_id, record)
         if not (self.encoded[row] and np.array_equal(self.vectors[row], vector)):
             self.vectors[row] = vector
             if self.encoded[row]:
                 self.moved.add(row)
             self.encoded[row] = True
             self._since_recentre += 1
+        self.tokens[row] = np.frombuffer(record.tokens, "<i4")
+        self._rescale(np.array([row]))
+        return row
+
+    def put_facts(self, item_id: str, record: ItemVector) -> int:
+        """Take in what holds of an item whatever the model, and return its row: its vector and tokens stay as they are.
+
+        So a record of another model can take an item off offer; one without a vector is not on offer yet.
+        """
+        row = self.describe(item_id)
         self.titles[row], self.categories[row] = record.title or item_id, record.category
         self.tags[row], self.safety[row] = record.tags, record.safety
-        self.tokens[row] = np.frombuffer(record.tokens, "<i4")
         self.available[row] = record.available
         self.expires_ms[row] = NEVER if record.expires_ms is None else record.expires_ms
-        self._rescale(np.array([row]))
         self.changed.add(row)
         self.revision += 1
         return row

@@ -40,6 +40,7 @@ import difflib
 import math
 import re
 import tomllib
+from bisect import bisect_left
 from typing import Any, Final
 
 import msgspec
@@ -72,12 +73,33 @@ def parse(text: str) -> Policy:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"not TOML: {error}") from None
+    except (RecursionError, ValueError) as error:  # limits of the interpreter, not of TOML
+        what = "a number of too many digits to be read: give a shorter one"
+        if isinstance(error, RecursionError):
+            what = "nested too deeply to be read: no rule needs more than three brackets in one another"
+        raise ConfigurationError(f"line {_unreadable(text)}: {what}") from None
     try:
         return _policy(raw)
     except _Wrong as wrong:
         line = _line(text, wrong.at)
         named = ".".join(map(str, wrong.at))
         raise ConfigurationError(f"line {line}: {named}: {wrong}" if line else f"{named}: {wrong}") from None
+
+
+def _unreadable(text: str) -> int:
+    """The line, counted from 1, that the parser cannot bear: up to the one before, it misses an end at most."""
+    lines = text.split("\n")
+
+    def fails(count: int) -> bool:
+        try:
+            tomllib.loads("\n".join(lines[:count]))
+        except tomllib.TOMLDecodeError:
+            return False
+        except (RecursionError, ValueError):
+            return True
+        return False
+
+    return 1 + bisect_left(range(1, len(lines)), True, key=fails)
 
 
 def _policy(raw: dict[str, Any]) -> Policy:

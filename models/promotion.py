@@ -166,7 +166,7 @@ class Promotion:
         pins: list[tuple[int, str, NDArray[np.bool_]]],
         chosen: NDArray[np.int64],
         scores: NDArray[np.float32],
-        n: int,
+        length: int,
     ) -> tuple[NDArray[np.int64], list[list[int]]]:
         """Put what is pinned at its place in each list.
 
@@ -178,6 +178,9 @@ class Promotion:
             The others in their order, as columns.
         scores : float32 [b, m]
             -inf for what is pinned, and where there is no candidate.
+        length
+            Items in a list, as asked for: ``n``, or more where nobody here has so many candidates. A place beyond it is
+            in no list; one beyond a short list is its end, whoever else is served along.
 
         Returns
         -------
@@ -193,14 +196,14 @@ class Promotion:
             at = -1
             for place, rule, where in pins:
                 columns = np.flatnonzero(where[user])
-                if not len(columns) or int(columns[0]) in mine or place >= n:
+                if not len(columns) or int(columns[0]) in mine or place >= length:
                     continue
                 at = max(at + 1, min(place, len(line)))
                 line.insert(at, int(columns[0]))
-                if at < n:
+                if at < length:
                     mine.append(int(columns[0]))
                     self._counts[rule] += 1
-            line = line[:n]
+            line = line[:length]
             out[user, : len(line)] = line
             taken.append(mine)
         return out, taken

@@ -245,7 +245,7 @@ class Recommender:
                 free = scores.copy() if pinned is None else np.where(pinned, np.float32(-np.inf), scores)
                 if promotion.capped:
                     promotion.cap(rows, free, pinned)
-            n = min(n, rows.shape[1])
+            length, n = n, min(n, rows.shape[1])
             pool = min(max(self.config.diversity_pool, n), rows.shape[1])
             items = self.items
             chosen, order = diversified(free, rows, items.vectors, items.mean, items.centred_scale, pool, n, strength)
@@ -258,7 +258,7 @@ class Recommender:
             self.counts["diversity"] += int((np.isfinite(listed) & (order >= n)).sum())
             featured: list[list[int]] = []
             if pins:
-                chosen, featured = promotion.pin(pins, chosen, free, n)
+                chosen, featured = promotion.pin(pins, chosen, free, length)
                 listed = np.where(chosen < 0, np.float32(-np.inf), scores[users, chosen])
         with self._timed("reasons"):
             picked = rows[users, chosen]

@@ -114,19 +114,19 @@ def test_a_broken_file_is_told_once_and_the_last_good_rules_stay(
     file.write_text(f"blocked_items = ['{item}']")
     later(ruled)
     with caplog.at_level(logging.ERROR):
-        for broken in ("diversity = 1\ndiversity = two", "\n\nblocked_item = []"):
+        for broken in ("diversity = 1\ndiversity = two", "\n\nblocked_item = []", f"diversity = {'9' * 5000}"):
             file.write_text(broken)
             for _ in range(3):
                 later(ruled)
         file.unlink()
         later(ruled)
-    assert len(caplog.records) == 3
+    assert len(caplog.records) == 4
     assert "line 2" in caplog.text
     assert "line 3: blocked_item: no such rule; did you mean blocked_items?" in caplog.text
     assert "No such file" in caplog.text
     assert item not in ids(serve(ruled, "bob")["bob"])
     read = ruled.metrics.registry.get_sample_value
-    assert (read("strata_policy_loads_total"), read("strata_policy_load_failures_total")) == (4, 3)
+    assert (read("strata_policy_loads_total"), read("strata_policy_load_failures_total")) == (5, 4)
     file.write_text("")
     later(ruled)
     assert item in ids(serve(ruled, "cid")["cid"])

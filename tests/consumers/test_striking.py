@@ -34,6 +34,12 @@ def put(bench: Bench, shelf: list[ItemVector], item: str, **fields: object) -> N
     bench.topics.append(bench.names.vectors, item, encode(record))
 
 
+def compact(bench: Bench, item: str) -> None:
+    """Take away what was published of an item until now."""
+    log = bench.topics.logs[bench.names.vectors][0]
+    log[:] = [record for record in log if record.key != item.encode()]
+
+
 def later(bench: Bench) -> list[Recommendation]:
     """The lists that come when the time for a look has passed."""
     bench.clock.now += LOOK_S
@@ -74,7 +80,19 @@ def block(bench: Bench, shelf: list[ItemVector], item: str) -> None:
     put(bench, shelf, item, safety=("alcohol",))
 
 
-@pytest.mark.parametrize("take", [withdraw, sell_out, expire, block])
+def sell_out_anew(bench: Bench, shelf: list[ItemVector], item: str) -> None:
+    put(bench, shelf, item, available=False, model="another")
+
+
+def expire_anew(bench: Bench, shelf: list[ItemVector], item: str) -> None:
+    put(bench, shelf, item, expires_ms=bench.now_ms + 500, model="another")
+
+
+def block_anew(bench: Bench, shelf: list[ItemVector], item: str) -> None:
+    put(bench, shelf, item, safety=("alcohol",), model="another")
+
+
+@pytest.mark.parametrize("take", [withdraw, sell_out, expire, block, sell_out_anew, expire_anew, block_anew])
 def test_an_item_that_goes_leaves_the_lists_that_are_published(
     take: Take,
     encoder: Encoder,
@@ -140,8 +158,7 @@ def test_what_went_while_no_worker_ran_leaves_the_lists_after_a_start(bench: Ben
 
 def test_a_withdrawal_that_compaction_has_taken_away_is_one_all_the_same(bench: Bench, diversion: Diversion) -> None:
     (ann,) = serve(bench, "ann")
-    log = bench.topics.logs[bench.names.vectors][0]
-    log[:] = [record for record in log if record.key != ids(ann)[0].encode()]
+    compact(bench, ids(ann)[0])
     again = restarted(bench, diversion)
     again.assign(0)
     (made,) = again.lists(again.work())
@@ -158,6 +175,49 @@ def test_another_model_is_no_reason_to_empty_every_list(
     again.assign(0)
     assert not again.lists(again.work())
     assert not later(again)
+
+
+@pytest.mark.parametrize("take", [withdraw, sell_out, sell_out_anew, expire_anew, block_anew])
+def test_what_goes_before_it_is_encoded_again_leaves_the_lists_all_the_same(
+    take: Take, bench: Bench, diversion: Diversion, shelf: list[ItemVector]
+) -> None:
+    (ann,) = serve(bench, "ann")
+    item = ids(ann)[3]
+    compact(bench, item)
+    put(bench, shelf, item, model="another")
+    again = restarted(bench, diversion, ranking=RankingConfig(blocked_labels=frozenset({"alcohol"})))
+    again.assign(0)
+    assert not again.lists(again.work())
+    assert not later(again), "it comes back"
+    take(again, shelf, item)
+    (made,) = later(again)
+    assert item not in ids(made)
+    assert not later(again), "once"
+
+
+@pytest.mark.parametrize("model", ["another", ""])
+def test_what_went_while_no_worker_ran_is_no_other_models_business(
+    bench: Bench, diversion: Diversion, shelf: list[ItemVector], model: str
+) -> None:
+    (ann,) = serve(bench, "ann")
+    compact(bench, ids(ann)[3])
+    put(bench, shelf, ids(ann)[3], available=False, model=model or shelf[0].model)
+    again = restarted(bench, diversion)
+    again.assign(0)
+    (made,) = again.lists(again.work())
+    assert ids(ann)[3] not in ids(made)
+
+
+def test_while_the_catalogue_changes_to_another_model_items_stay_on_offer_as_they_were_read(
+    bench: Bench, shelf: list[ItemVector]
+) -> None:
+    (ann,) = serve(bench, "ann")
+    for n in range(len(shelf)):
+        put(bench, shelf, f"i{n}", model="another", title=f"Anew {n}")
+    assert not later(bench)
+    (bob,) = serve(bench, "bob")
+    assert ids(bob) == ids(ann)
+    assert {item.title for item in bob.items} == {f"Anew {item[1:]}" for item in ids(bob)}
 
 
 def test_many_lists_are_made_again_in_turns_and_hold_no_click_up(bench: Bench, diversion: Diversion) -> None:

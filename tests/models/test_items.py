@@ -40,6 +40,41 @@ def test_a_vector_of_another_model_is_refused_and_changes_nothing() -> None:
     assert len(items) == 0
 
 
+def test_what_holds_whatever_the_model_is_taken_without_the_vector() -> None:
+    items = ItemStore(4)
+    row = items.put("a", vector_record(unit(4), tokens=np.arange(3, dtype="<i4").tobytes()))
+    items.changed.clear()
+    other = {"title": "New", "category": "wine", "tags": ("red",), "safety": ("alcohol",), "tokens": b"\1\0\0\0"}
+    assert items.put_facts("a", vector_record(unit(5), available=False, expires_ms=99, **other)) == row
+    assert (items.titles[row], items.categories[row], items.tags[row], items.safety[row]) == (
+        "New", "wine", ("red",), ("alcohol",),
+    )  # fmt: skip
+    assert (items.available[row], items.expires_ms[row]) == (False, 99)
+    assert items.encoded[row]
+    np.testing.assert_allclose(items.vectors[row], unit(4), atol=1e-3)
+    assert items.tokens[row].tolist() == [0, 1, 2]
+    assert items.changed == {row}
+    fresh = items.put_facts("b", vector_record(unit(5)))
+    assert (items.described[fresh], items.available[fresh], items.encoded[fresh]) == (True, True, False)
+
+
+def test_what_lacks_nothing_but_a_vector_is_awaited() -> None:
+    items = ItemStore(4)
+    items.row("unknown")
+    items.put("fine", vector_record(unit(4)))
+    for item, fields in (
+        ("coming", {}), ("off", {"available": False}), ("old", {"expires_ms": 100}), ("bad", {"category": "wine"}),
+        ("gone", {}), ("came", {}),
+    ):  # fmt: skip
+        items.put_facts(item, vector_record(unit(5), **fields))
+    items.withdraw("gone")
+    items.put("came", vector_record(unit(4)))
+    filters = Filters(items, {}, frozenset({"wine"}), frozenset(), defaultdict(int))
+    filters.follow()
+    assert [items.ids[row] for row in np.flatnonzero(filters.awaited(100))] == ["coming"]
+    assert [items.ids[row] for row in np.flatnonzero(filters.awaited(99))] == ["coming", "old"]
+
+
 @pytest.mark.parametrize("number", [np.nan, np.inf])
 def test_a_vector_that_is_not_finite_is_refused_and_changes_nothing(number: float) -> None:
     store = ItemStore(4)

@@ -245,6 +245,18 @@ def test_pins_at_one_place_follow_one_another_and_short_lists_close_up(shop: Sho
     assert ids(shop, ranked(shop, late)) == ["paint-1"]
 
 
+@pytest.mark.parametrize("place", [3, 5, 10, 11])
+def test_a_pin_beyond_a_short_list_is_its_end_whoever_is_served_along(shop: Shop, place: int) -> None:
+    left = {"boots-0", "seeds-0", "paint-0"}
+    few = Profile("few", seen={shop.items.hash_of(item): (0, "click") for item in shop.items.ids if item not in left})
+    shop.recommender.apply(parse(PIN.format(name="a", item="seeds-0", place=place)))
+    (alone,) = shop.recommender.recommend([few], NOW)
+    beside = shop.recommender.recommend([few, shop.profiles["u1"]], NOW)[0]
+    assert ids(shop, alone) == ids(shop, beside)
+    assert len(alone.rows) == (3 if place <= 10 else 2)
+    assert place > 10 or ids(shop, alone)[2] == "seeds-0"
+
+
 TARGETS = st.sampled_from(
     [f"{kind} = '{name}'" for name in GROUPS for kind in ("category", "tag")] + [f"item = '{g}-2'" for g in GROUPS]
 )

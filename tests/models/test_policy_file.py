@@ -97,6 +97,13 @@ BOOST = '[[boosts]]\nname = "a"\n'
         ("[fatigue]\nafter = 3", r"line 1: fatigue: Object missing required field `for`"),
         ("[fatigue]\nafter = 3\nfor = 60\nevery = 2", r"line 4: fatigue.every: .*unknown field"),
         ("boosts = [1]", r"line 1: boosts.0: Expected `object`"),
+        (f"diversity = 0\nblocked_items = [\n'a',\n{'[' * 3000}\n{']' * 3000}\n]", r"line 4: nested too .*three"),
+        ("users = " + "{a = " * 3000 + "1" + "}" * 3000, r"line 1: nested too deeply"),
+        ("users = " + "[\n" * 3000 + "]" * 3000, r"line \d+: nested too deeply"),
+        (f"diversity = 0.2\n\n[category_caps]\n'*' = {'9' * 5000}\nShoes = 2", r"line 4: a number of .* a shorter one"),
+        (f"diversity = {'9' * 5000}", r"line 1: a number of too many digits"),
+        (f"diversity = {'9' * 400}", r"line 1: diversity: Number out of range"),
+        ("users." + "a." * 5000 + "a = 1", r"users.a.a: .*unknown field"),
     ],
 )  # fmt: skip
 def test_a_wrong_rule_is_told_with_its_line_and_what_is_wrong(text: str, said: str) -> None:
