@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from models import ranker
 from ops import tune
+from ops.quality.report import FITTED
 from ops.quality.sources import Source, sources
 from ops.quality.study import REPORTING
 
@@ -45,3 +47,13 @@ def test_without_arguments_these_are_what_is_fitted(monkeypatch: pytest.MonkeyPa
         tune.main([])
     assert looked_at[0] == ("movielens-100k", None)
     assert looked_at[-1] == ("../shared/data/online-retail", 100_000)
+
+
+def test_the_report_tells_what_the_default_weights_were_fitted_on() -> None:
+    """Whoever fits them anew says so in both places."""
+    documented = Path(str(ranker.__file__)).read_text().split("python -m ops.tune ")[1].split("``")[0].split()
+    assert [Path(name).name.partition(":")[0] for name in documented] == [
+        Path(name).name.partition(":")[0] for name in tune.DATA
+    ]
+    assert f"of the first {int(documented[-1].partition(':')[2]):,} clicks of Online Retail" in FITTED
+    assert f"{tune.SHARE:g}" == "0.2", "the first fifth"
