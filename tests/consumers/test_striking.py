@@ -165,6 +165,16 @@ def test_a_withdrawal_that_compaction_has_taken_away_is_one_all_the_same(bench: 
     assert ids(ann)[0] not in ids(made)
 
 
+def test_what_stands_beyond_a_list_length_that_was_lowered_is_struck(bench: Bench, diversion: Diversion) -> None:
+    (ann,) = serve(bench, "ann")
+    again = restarted(bench, diversion, config=UpdaterConfig(list_length=5))
+    again.assign(0)
+    assert not again.lists(again.work())
+    again.topics.append(again.names.vectors, ids(ann)[7], None)
+    (made,) = later(again)
+    assert ids(made) == ids(ann)[:5]
+
+
 def test_another_model_is_no_reason_to_empty_every_list(
     bench: Bench, diversion: Diversion, shelf: list[ItemVector]
 ) -> None:
