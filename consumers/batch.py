@@ -36,7 +36,7 @@ class Batch:
     teaching
         Gets the questions of the clicks that the lists contain.
     striking
-        Is told which items stand in published lists.
+        Is told which items stand in published lists, and whose list did not go out.
     diversion
         Takes the clicks of those who leave a batch.
     tracing
@@ -99,6 +99,7 @@ class Batch:
         shard, user_id = one.shard, one.user_id
         owed = shard.owed.pop(user_id, None)
         shard.go_back(user_id, shard.published(user_id))
+        self._striking.failed(one.key, self._clock(), struck=one.struck)
         if owed is None:
             log.error("updater: a list could not be made again", exc_info=error)
         self._divert_all(owed, error)
@@ -145,6 +146,7 @@ class Batch:
                 continue
             gone |= {(m.partition, m.key) for m in made.messages}
             made.ready.shard.go_back(made.ready.user_id, made.published)
+            self._striking.failed(made.ready.key, self._clock(), struck=made.ready.struck)
             self._divert_all(owed, PublishFailed(f"the broker refuses what follows from it: {reason}"))
         if reasons:
             return None  # a dead letter: it has nowhere else to go

@@ -136,7 +136,7 @@ class Due:
 
     def _strike(self, now: float, wall_ms: int) -> None:
         """Whose list holds what is not on offer any more, or what he has been shown too often, gets it again, as far as
-        there is room beside the others."""
+        there is room beside the others. Who is owed a list gets that; should it fail, striking hears of it."""
         self._striking.follow(now, wall_ms, self._shards)
         room = max(_STRUCK_ANYWAY, self._config.batch_users - len(self._arrived))
         for key in (*self._striking.take(room), *self._impressions.take(room)):

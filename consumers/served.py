@@ -20,7 +20,7 @@ class ServedLists:
     Parameters
     ----------
     length
-        Items in a list at most; the rest of a longer one is not remembered.
+        Items in a list; one that was published before the setting was lowered takes more, of everybody's memory.
     """
 
     def __init__(self, length: int) -> None:
@@ -102,8 +102,10 @@ class ServedLists:
         if slot is None:
             slot = self._take_slot()
             self._slots[user_id], self._users[slot] = slot, user_id
-        size, length = len(rows), self._rows.shape[1]
-        self._rows[slot, :size] = rows[:length]
+        size = len(rows)
+        if (more := size - self._rows.shape[1]) > 0:
+            self._rows = np.pad(self._rows, ((0, 0), (0, more)), constant_values=_NOTHING)
+        self._rows[slot, :size] = rows
         self._rows[slot, size:] = _NOTHING
 
     def _take_slot(self) -> int:

@@ -26,6 +26,10 @@ from producers.topics import Topics
 LOOK_S: Final = 1.0
 """Time between two looks at what is on offer, s: so much later, at most, the lists are made again."""
 
+AGAIN_S: Final = 30.0
+"""Time until a struck list that did not go out is made again, s: what fails may fail each time, and is told each time.
+"""
+
 _SLICE: Final = 500
 """Lists read back at a time: some milliseconds."""
 
@@ -63,6 +67,7 @@ class Striking:
         self._offered: NDArray[np.bool_] = np.zeros(0, np.bool_)
         self._listed: set[int] = set()
         self._waiting: dict[UserKey, None] = {}
+        self._again: dict[UserKey, float] = {}  # whose list is to be looked at, and from when on
         self._next_look = 0.0
         self._users_revision = 0
 
@@ -97,6 +102,7 @@ class Striking:
                 if self._users_revision != (revision := filters.users.revision):
                     self._users_revision = revision
                     self._strike_users(shards)
+                self._strike_again(now, offered, shards)
             for fresh in loaded:
                 ours = {n: s for n, s in fresh.items() if shards.get(n) is s}
                 self._strike(~offered, ours)  # whatever it was before this process began
@@ -106,6 +112,18 @@ class Striking:
     def listed(self, rows: Iterable[int]) -> None:
         """A list with these items has been published."""
         self._listed.update(rows)
+
+    def failed(self, key: UserKey, now: float, *, struck: bool) -> None:
+        """A user's list did not go out, and the one that he has stays: it may hold what only this one was without.
+
+        Parameters
+        ----------
+        now
+            Monotonic, s.
+        struck
+            The list was made for that alone, and would fail again now.
+        """
+        self._again[key] = now + AGAIN_S if struck else now
 
     def _gone(self, offered: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Items that were on offer at the last look, or in a list since then, and are not now."""
@@ -143,6 +161,16 @@ class Striking:
                 if np.isin(shard.served.rows(user_id), users.rows(user_id)).any():
                     self._waiting[number, user_id] = None
 
+    def _strike_again(self, now: float, offered: NDArray[np.bool_], shards: Mapping[int, Shard]) -> None:
+        """Whose list holds what it should not, of those whose next list failed."""
+        users = self._recommender.filters.users
+        for key in [key for key, since in self._again.items() if since <= now]:
+            del self._again[key]
+            number, user_id = key
+            rows = shards[number].served.rows(user_id)
+            if not offered[rows[rows >= 0]].all() or np.isin(rows, users.rows(user_id)).any():
+                self._waiting[key] = None
+
     def take(self, room: int) -> list[UserKey]:
         """So many of the users whose lists are to be made again, those who wait longest first."""
         taken = list(islice(self._waiting, room))
@@ -154,6 +182,7 @@ class Striking:
     def forget_partition(self, number: int) -> None:
         """It is another worker's now."""
         self._waiting = {key: None for key in self._waiting if key[0] != number}
+        self._again = {key: since for key, since in self._again.items() if key[0] != number}
 
     def close(self) -> None:
         """Stop reading."""

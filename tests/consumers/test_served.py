@@ -48,6 +48,17 @@ def test_a_newer_list_takes_the_place_of_the_one_before_and_who_is_forgotten_has
     assert len(served) == 1
 
 
+def test_a_list_of_before_the_setting_was_lowered_is_remembered_whole() -> None:
+    served = ServedLists(2)
+    served.put("ann", [1, 2])
+    served.load("bob", [3, 4, 5, 6])
+    served.put("cid", [7])
+    assert [served.holding(gone(row)) for row in (2, 4, 6, 7)] == [["ann"], ["bob"], ["bob"], ["cid"]]
+    assert [served.place(user, row) for user, row in (("ann", 2), ("bob", 6), ("cid", 7), ("cid", 6))] == [2, 4, 1, 0]
+    served.put("bob", [3, 4])
+    assert served.holding(gone(5, 6)) == []
+
+
 def test_an_item_that_was_met_after_the_last_look_is_none_of_those_that_went() -> None:
     served = ServedLists(2)
     served.put("ann", [30, 31])

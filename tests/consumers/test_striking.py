@@ -6,15 +6,16 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
-from fed_topics import Clock, Topic
+from fed_topics import Clock, Topic, by_topic
 from updater_bench import Bench, fill, restarted
 
 from consumers.diversion import Diversion
 from consumers.metrics import Metrics
-from consumers.striking import LOOK_S
+from consumers.striking import AGAIN_S, LOOK_S
 from consumers.updater_config import UpdaterConfig
 from models.encoder import Encoder
 from models.ranker import RankingConfig
+from models.recommender import Recommender
 from models.records import ItemVector, Recommendation, encode
 from producers.topics import Topics
 
@@ -163,6 +164,79 @@ def test_a_withdrawal_that_compaction_has_taken_away_is_one_all_the_same(bench: 
     again.assign(0)
     (made,) = again.lists(again.work())
     assert ids(ann)[0] not in ids(made)
+
+
+def test_what_stands_beyond_a_list_length_that_was_lowered_is_struck(bench: Bench, diversion: Diversion) -> None:
+    (ann,) = serve(bench, "ann")
+    again = restarted(bench, diversion, config=UpdaterConfig(list_length=5))
+    again.assign(0)
+    assert not again.lists(again.work())
+    again.topics.append(again.names.vectors, ids(ann)[7], None)
+    (made,) = later(again)
+    assert ids(made) == ids(ann)[:5]
+
+
+def refuse(bench: Bench) -> list[Recommendation]:
+    """The broker takes none of the lists of the next Work; those that are left of it."""
+    bench.clock.now += 0.05
+    work = bench.updater.poll(bench.clock.now)
+    assert work is not None
+    bad = [(message, "too large") for message in by_topic(work.messages, bench.names.recommendations)]
+    assert bad
+    left = bench.updater.refused(work, bad)
+    assert left is not None
+    bench.topics.publish(left.messages)
+    bench.updater.published(left)
+    return bench.lists(left)
+
+
+def give_up(bench: Bench) -> list[Recommendation]:
+    """The lists of the next Work cannot be made; those that are in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recommender, "recommend", lambda *_: 1 / 0)
+        return bench.lists(bench.work())
+
+
+Fail = Callable[[Bench], list[Recommendation]]
+
+
+@pytest.mark.parametrize("fail", [refuse, give_up])
+def test_who_was_to_get_another_list_anyway_is_struck_if_it_does_not_go_out(fail: Fail, bench: Bench) -> None:
+    ann, _ = serve(bench, "ann", "bob")
+    bench.topics.append(bench.names.vectors, ids(ann)[3], None)
+    bench.clock.now += LOOK_S
+    bench.submit(bench.click("ann", "i1"))
+    assert [made.user_id for made in bench.lists(bench.work())] == ["bob"], "ann's list waits for the encoder"
+    bench.encode()
+    assert not fail(bench)
+    (made,) = later(bench)
+    assert made.user_id == "ann"
+    assert ids(ann)[3] not in ids(made)
+    assert made.source == ann.source, "without the clicks that are dead letters now"
+    assert not later(bench), "once"
+
+
+@pytest.mark.parametrize("fail", [refuse, give_up])
+def test_a_struck_list_that_does_not_go_out_is_tried_again_after_a_time(fail: Fail, bench: Bench) -> None:
+    (ann,) = serve(bench, "ann")
+    bench.topics.append(bench.names.vectors, ids(ann)[3], None)
+    bench.clock.now += LOOK_S
+    for _ in range(2):
+        assert not fail(bench)
+        assert not later(bench), "what fails each time is told each time"
+        bench.clock.now += AGAIN_S
+    (made,) = later(bench)
+    assert ids(ann)[3] not in ids(made)
+    bench.clock.now += AGAIN_S
+    assert not later(bench)
+
+
+def test_a_list_that_does_not_go_out_is_no_reason_to_strike_one_that_holds_nothing_else(bench: Bench) -> None:
+    serve(bench, "ann")
+    bench.submit(bench.click("ann", "i1"))
+    bench.encode()
+    assert not give_up(bench)
+    assert not later(bench)
 
 
 def test_another_model_is_no_reason_to_empty_every_list(
