@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -58,6 +58,21 @@ def popularity(half_life: float) -> str:
     return f"popularity, half-life {half_life:,.0f}"
 
 
+class Weights(NamedTuple):
+    """What the ranker publishes: see :class:`~models.ranker_learning.RankerLearner`."""
+
+    learned: NDArray[np.float32]
+    serving: NDArray[np.float32]
+    version: int
+    young: int
+    breaks: tuple[int, ...]
+
+    @classmethod
+    def of(cls, ranker: RankerLearner) -> Weights:
+        """As they are now."""
+        return cls(ranker.learned(), ranker.serving(), ranker.version, ranker.young, ranker.breaks.times)
+
+
 @dataclass(slots=True)
 class System:
     """The live system without Kafka: the tables, their learners and the recommender that reads them."""
@@ -86,9 +101,7 @@ class System:
     deep: SequenceLearner | None = field(init=False, default=None)
     _blocks: int = field(init=False, default=0)
     profiles: dict[str, Profile] = field(init=False, default_factory=dict)
-    _weights: deque[tuple[NDArray[np.float32], NDArray[np.float32], int, int, tuple[int, ...]]] = field(
-        init=False, default_factory=deque
-    )
+    _weights: deque[Weights] = field(init=False, default_factory=deque)
 
     def __post_init__(self) -> None:
         self.neighbours = Neighbours(self.items)
@@ -128,7 +141,7 @@ class System:
         for at, click in enumerate(block, offset):
             profile = touched.setdefault(click.user_id, self.profile(click.user_id))
             before = profile.rows[::-1]
-            question = self.teacher.question(profile, self.items.row(click.item_id), 0, at, click.ts)
+            question = self.question(profile, click, at)
             if question is not None:
                 questions.append(question)
             if profile.apply(click, at, self.items):
@@ -140,16 +153,7 @@ class System:
                     seconds = np.fromiter((at for _, (at, _) in others), np.int64, len(others))
                     self.linear.learn(profile.rows[-1], items, click.ts // 1000 * 1000, 1000 * seconds)
         if questions:  # asked of the tables as they stand before these clicks
-            self.ranker.learn(self.teacher.lesson(questions, now))
-            ranker = self.ranker
-            self._weights.append(
-                (ranker.learned(), ranker.serving(), ranker.version, ranker.young, ranker.breaks.times)
-            )
-            if len(self._weights) > self.weights_age:
-                recommender = self.recommender
-                recommender.learned, recommender.weights, version, young, breaks = self._weights.popleft()
-                recommender.weights_version, recommender.young = version, young
-                self.forget(breaks)
+            self.teach(questions, now)
         for (row, history), moment in zip(learned, moments, strict=True):
             self.neighbours.learn(row, history, moment=moment)
         self.train(learned)
@@ -167,6 +171,25 @@ class System:
         for info in infos:
             self.view.put_layer(info)
         self.recommender.follow()
+
+    def question(self, profile: Profile, click: Click, at: int) -> Question | None:
+        """What the ranker is to learn from a click that stands at an offset, before it is applied."""
+        return self.teacher.question(profile, self.items.row(click.item_id), 0, at, click.ts)
+
+    def teach(self, questions: Sequence[Question], now: int) -> None:
+        """Teach the ranker; lists and lessons follow its weights :attr:`weights_age` blocks later."""
+        self.ranker.learn(self.teacher.lesson(questions, now))
+        self._weights.append(Weights.of(self.ranker))
+        if len(self._weights) > self.weights_age:
+            weights = self._weights.popleft()
+            self.hold(weights)
+            self.forget(weights.breaks)
+
+    def hold(self, weights: Weights) -> None:
+        """Lists and lessons are made with these from now on."""
+        recommender = self.recommender
+        recommender.learned, recommender.weights = weights.learned, weights.serving
+        recommender.weights_version, recommender.young = weights.version, weights.young
 
     def forget(self, breaks: Sequence[int]) -> None:
         """Learn of breaks of the stream, ms since the epoch."""

@@ -14,7 +14,7 @@ import msgspec
 from models.breaks import KEPT
 from models.events import Click
 from models.experts import CUTOFF
-from ops.bench.ranker import Followed, follow
+from ops.bench.following import Followed, follow, named
 from ops.bench.updater import SHARED
 from ops.prequential import System
 from ops.quality.drift import items_exchanged
@@ -41,19 +41,20 @@ def exchanged(clicks: list[Click]) -> list[Click]:
     return [msgspec.structs.replace(click, item_id=ids[row]) for click, row in zip(by_time, rows, strict=True)]
 
 
-def rows(name: str, limit: int | None) -> Iterator[str]:
+def rows(name: str) -> Iterator[str]:
     """The rows of one data set."""
-    named = name.rstrip("/").split("/")[-1] + (f", first {limit:,} clicks" if limit else "")
+    data, limit = named(name), name.partition(":")[2]
+    called = data.name + (f", first {int(limit):,} clicks" if limit else "")
     for label, change, told in (
         ("every item changes places", exchanged, None),
         ("nothing changes, it is only told so", None, 0.5),
     ):
         forgetting, keeping = (
-            follow(name, limit=limit, change=change, start=0.5, most=AFTER, make=make, told=told)
+            follow(data, change=change, start=0.5, most=AFTER, make=make, told=told, label=make.__name__)
             for make in (System, Keeping)
         )
         for count in (_SOON, AFTER):
-            yield f"| {named}: {label} | {count:,} | {' | '.join(compared(forgetting, keeping, count))} |"
+            yield f"| {called}: {label} | {count:,} | {' | '.join(compared(forgetting, keeping, count))} |"
 
 
 def compared(one: Followed, other: Followed, count: int) -> tuple[str, str, str]:
@@ -81,8 +82,7 @@ def breaks_section(names: Sequence[str] | None = None) -> str:
         "|---|--:|--:|--:|--:|",
     ]
     for name in names:
-        folder, _, limit = name.partition(":")
-        lines += rows(folder, int(limit) if limit else None)
+        lines += rows(name)
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from models.events import Click
 from ops.bench.breaks import Keeping, compared, exchanged
-from ops.bench.ranker import follow
+from ops.bench.following import follow, named
 from ops.prequential import System
 from producers.dataset import write
 
@@ -58,7 +58,8 @@ def test_told_of_a_break_one_forgets_and_the_other_keeps(tmp_path: Path, monkeyp
         return Watched
 
     found = [
-        follow(str(tmp_path / "toy"), start=0.5, most=60, make=watched(make), told=0.5) for make in (System, Keeping)
+        follow(named(str(tmp_path / "toy")), start=0.5, most=60, make=watched(make), told=0.5)
+        for make in (System, Keeping)
     ]
     assert [len(each.hits) >= 60 for each in found] == [True, True]
     assert all((each.at >= 0.5).all() for each in found)
