@@ -114,6 +114,12 @@ def test_help_lists_the_commands(strata: Strata) -> None:
     assert strata("topics", "--help").stdout.count("create")
 
 
+def test_help_for_arms_says_whose_counts_they_are_and_since_when(strata: Strata) -> None:
+    told = " ".join(strata("arms", "--help").stdout.replace("│", " ").split())
+    assert "since the workers started" in told
+    assert "http://STRATA_HTTP_HOST:STRATA_HTTP_PORT/metrics if not given" in told
+
+
 def test_nothing_heavy_is_loaded_before_it_is_needed() -> None:
     heavy = "import ops.cli, sys; print([m for m in ('torch', 'faiss', 'river', 'sklearn') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
