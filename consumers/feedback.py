@@ -13,6 +13,7 @@ import numpy as np
 
 from consumers.metrics import Metrics
 from consumers.shard import Shard
+from models.arms import GROUPS, group_of
 from models.cotext import FEW
 from models.events import Click
 from models.fatigue import KEEP_S
@@ -27,6 +28,8 @@ class Judged(NamedTuple):
     """A click beside what its user was offered."""
 
     arm: str
+    group: int
+    """Of users, of the :data:`~models.arms.GROUPS`."""
     place: int | None
     """Of the item in the user's list, from 1; 0: it is not in there; None: he has no list."""
     new: bool
@@ -53,16 +56,11 @@ class Feedback:
         self._negative = negative_events
         self._next_survey = 0.0
         for arm in recommender.arms.names:
-            for counter in (
-                metrics.hits,
-                metrics.hit_attempts,
-                metrics.reciprocal_ranks,
-                metrics.new_hits,
-                metrics.new_hit_attempts,
-                metrics.impressions,
-                metrics.impression_clicks,
-            ):
+            for counter in (metrics.reciprocal_ranks, metrics.new_hits, metrics.new_hit_attempts):
                 counter.labels(arm)
+            for counter in (metrics.hits, metrics.hit_attempts, metrics.impressions, metrics.impression_clicks):
+                for group in range(GROUPS):
+                    counter.labels(arm, group)
 
     def judge(self, shard: Shard, profile: Profile, click: Click) -> Judged | None:
         """What there is to say of a click that is about to be applied; None of a dismissal."""
@@ -72,6 +70,7 @@ class Feedback:
         counts = recommender.neighbours.counts
         return Judged(
             arm=recommender.arms.of(click.user_id),
+            group=group_of(click.user_id),
             place=shard.served.place(click.user_id, row),
             new=not 0 <= row < len(counts) or float(counts[row]) < FEW,
             shown=self._was_shown(profile, click),
@@ -88,14 +87,14 @@ class Feedback:
         if judged is None:
             self._recommender.counts["dismissed"] += 1
             return
-        metrics, arm, place = self._metrics, judged.arm, judged.place
-        metrics.impression_clicks.labels(arm).inc(judged.shown)
+        metrics, arm, group, place = self._metrics, judged.arm, judged.group, judged.place
+        metrics.impression_clicks.labels(arm, group).inc(judged.shown)
         if place is None:
             return
-        metrics.hit_attempts.labels(arm).inc()
+        metrics.hit_attempts.labels(arm, group).inc()
         metrics.new_hit_attempts.labels(arm).inc(judged.new)
         if place:
-            metrics.hits.labels(arm).inc()
+            metrics.hits.labels(arm, group).inc()
             metrics.new_hits.labels(arm).inc(judged.new)
             metrics.reciprocal_ranks.labels(arm).inc(1 / place)
 

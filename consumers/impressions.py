@@ -19,6 +19,7 @@ from consumers.erased import Erased, Until
 from consumers.metrics import Metrics
 from consumers.shard import Shard, UserKey
 from consumers.tables import OpenTables, TableReader
+from models.arms import group_of
 from models.events import Limits
 from models.impressions import decode_impression
 from models.pseudonyms import Pseudonyms
@@ -167,7 +168,7 @@ class Impressions:
         if not self._shown.put(number, user_id, hashes, ts // 1000, _hash(impression.event_id)):
             return
         if live:
-            self._metrics.impressions.labels(self._recommender.arms.of(user_id)).inc(len(hashes))
+            self._metrics.impressions.labels(self._recommender.arms.of(user_id), group_of(user_id)).inc(len(hashes))
         if self._recommender.fatigue:
             self._refresh(number, user_id, hashes, wall_ms // 1000)
 

@@ -81,9 +81,11 @@ class Metrics:
         )
         self.strike_queue = gauge("strike_queue_users", "Users whose list holds an item that is not on offer any more.")
 
-        # feedback: a click is judged before it is learned from
-        self.hits = counter("hits_total", "Clicks on an item of the user's published list.", "arm")
-        self.hit_attempts = counter("hit_attempts_total", "Clicks of users who had a published list.", "arm")
+        # feedback: a click is judged before it is learned from; group: one of 20 of users by a hash, whose differences
+        # say how sure a rate is (models/uplift.py)
+        by_user = ("arm", "group")
+        self.hits = counter("hits_total", "Clicks on an item of the user's published list.", *by_user)
+        self.hit_attempts = counter("hit_attempts_total", "Clicks of users who had a published list.", *by_user)
         self.reciprocal_ranks = counter(
             "hit_reciprocal_ranks_total",
             "Sum over the hits of 1 / the item's place in the list; by hit_attempts: the mean reciprocal rank.",
@@ -96,13 +98,13 @@ class Metrics:
             "new_item_hit_attempts_total", "Attempts whose item few had clicked before.", "arm"
         )
         self.impressions = counter(
-            "impressions_total", "Items that pages said they had shown to users, each time that they did.", "arm"
+            "impressions_total", "Items that pages said they had shown to users, each time that they did.", *by_user
         )
         self.impression_clicks = counter(
             "impression_clicks_total",
             "Clicks on an item that their user was shown within the hour before, and had not clicked since; by"
             " impressions: the click-through rate.",
-            "arm",
+            *by_user,
         )
         self.served_users = gauge("served_users", "Users of this worker who have a published list.")
         self.served_items = gauge(

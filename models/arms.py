@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,8 @@ FULL: Final = "full"
 HOLD_OUTS: Final = tuple(expert for expert in EXPERTS if expert != LEARNED)
 """What a hold-out may be served by."""
 
-_Z: Final = 1.959964  # the standard normal distribution's 97.5th percentile
+GROUPS: Final = 20
+"""Groups of users that counts are kept by, so that it can be seen how much they differ (:mod:`models.uplift`)."""
 
 
 class Arms:
@@ -73,22 +74,7 @@ class Arms:
         return np.stack([serving, *(rankings.weights(learned, expert) for expert in experts)])
 
 
-class Uplift(NamedTuple):
-    """An arm's hit rate over another's, with its 95 % interval."""
-
-    ratio: float
-    low: float
-    high: float
-
-
-def uplift(hits: float, attempts: float, base_hits: float, base_attempts: float) -> Uplift | None:
-    """Ratio of two hit rates, with the interval of its logarithm (Katz et al., Biometrics 1978).
-
-    Clicks are taken as independent; those of one user are not quite, so the true interval is somewhat wider. None
-    where one of the two has no hits: then nothing can be said.
-    """
-    if min(hits, base_hits) <= 0:
-        return None
-    ratio = (hits / attempts) / (base_hits / base_attempts)
-    spread = np.exp(_Z * np.sqrt(1 / hits - 1 / attempts + 1 / base_hits - 1 / base_attempts))
-    return Uplift(ratio, float(ratio / spread), float(ratio * spread))
+def group_of(user_id: str) -> int:
+    """Which of the :data:`GROUPS` a user is in, whatever his arm: the same in every process and for ever."""
+    digest = hashlib.blake2b(user_id.encode(), digest_size=8, person=b"strata-groups").digest()
+    return int.from_bytes(digest, "little") % GROUPS

@@ -318,9 +318,14 @@ def experts() -> None:
 
 @app.command()
 def arms(
-    url: Annotated[list[str] | None, typer.Option(help="Metrics of a worker; several may be named.")] = None,
+    url: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Metrics of a worker; to be repeated for each. http://STRATA_HTTP_HOST:STRATA_HTTP_PORT/metrics if not given."
+        ),
+    ] = None,
 ) -> None:
-    """Print what each arm has hit, and what the full method adds to the hold-outs."""
+    """Print what each arm has hit since the workers started, and what the full method adds to the hold-outs."""
     from ops import arms
 
     effective = settings()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from prometheus_client.samples import Sample
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -126,14 +127,14 @@ class View:
 
     def _sample(self) -> Counter[str]:
         # once for all: the registry would work out every metric again for each value that it is asked for
-        samples = {
-            (sample.name, *sorted(sample.labels.items())): sample.value
-            for metric in self._registry.collect()
-            for sample in metric.samples
-        }
+        samples: defaultdict[str, list[Sample]] = defaultdict(list)
+        for metric in self._registry.collect():
+            for sample in metric.samples:
+                samples[sample.name].append(sample)
 
         def value(name: str, **labels: str) -> int:
-            return int(samples.get((name, *sorted(labels.items())), 0))
+            """The sum of those with these labels, whatever others they have."""
+            return int(sum(sample.value for sample in samples[name] if labels.items() <= sample.labels.items()))
 
         lists = {name: value("strata_lists_published_total", encoded=name) for name in ("true", "false")}
         return Counter(

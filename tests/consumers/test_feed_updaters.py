@@ -86,8 +86,9 @@ def test_an_updater_in_the_same_process_tells_its_own() -> None:
     metrics.lag("updater", ("clicks", 0), 5, now - 2_000)
     metrics.lag("updater", ("clicks", 1), 5, now - 9_000)
     metrics.lag("layers", ("profiles", 0), 5, now - 99_000)
-    metrics.hit_attempts.labels("full").inc(4)
-    metrics.hits.labels("full").inc(1)
+    for group in (3, 7):
+        metrics.hit_attempts.labels("full", group).inc(2)
+    metrics.hits.labels("full", 7).inc(1)
     found = Here(metrics.registry).figures()
     assert found.lag == pytest.approx(9, abs=1)
     assert found.hits == {"full": 0.25}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from arm_counts import counted
 from fed_topics import TITLES, Clock, Topic
 from updater_bench import Bench
 
 from consumers.diversion import Diversion
 from consumers.metrics import Metrics
+from models.arms import GROUPS, group_of
 from models.encoder import Encoder
 from models.ranker import RankingConfig
 from models.records import NeighbourRow, encode
@@ -15,9 +17,7 @@ from producers.topics import Topics
 
 
 def count(bench: Bench, name: str, arm: str = "full") -> float:
-    value = bench.metrics.registry.get_sample_value(f"strata_{name}_total", {"arm": arm})
-    assert value is not None, f"{name} is not there from the start"
-    return value
+    return counted(bench.metrics, name, arm)
 
 
 def served(bench: Bench, user: str, item: str) -> list[str]:
@@ -74,6 +74,22 @@ def test_each_arm_counts_for_itself(
     for name, value in (("hits", 1), ("hit_attempts", 1), ("impressions", 10), ("impression_clicks", 1)):
         assert (count(bench, name, arm), count(bench, name)) == (value, 0), name
     assert count(bench, "hit_reciprocal_ranks", arm) == 0.5
+
+
+def test_what_users_do_is_counted_by_their_groups(bench: Bench) -> None:
+    users = {group_of(user): user for user in ("ann", "bob", "cid", "dan")}
+    assert len(users) > 2
+    for user in users.values():
+        first = served(bench, user, "i0")
+        bench.show(user, *first[:3])
+        bench.work()
+        served(bench, user, first[1])
+    for name, each in (("hits", 1), ("hit_attempts", 1), ("impressions", 3), ("impression_clicks", 1)):
+        values = {
+            group: bench.metrics.registry.get_sample_value(f"strata_{name}_total", {"arm": "full", "group": str(group)})
+            for group in range(GROUPS)
+        }
+        assert values == {group: each if group in users else 0 for group in range(GROUPS)}, name
 
 
 def gauge(bench: Bench, name: str) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from arm_counts import counted
 from fed_topics import Clock, Topic, json
 from updater_bench import Bench, restarted
 
@@ -19,9 +20,7 @@ KEY = b"sixteen bytes it is"
 
 
 def count(bench: Bench, name: str, arm: str = "full") -> float:
-    value = bench.metrics.registry.get_sample_value(f"strata_{name}_total", {"arm": arm})
-    assert value is not None, f"{name} is not there from the start"
-    return value
+    return counted(bench.metrics, name, arm)
 
 
 def held(bench: Bench) -> int:

@@ -54,7 +54,7 @@ def test_every_metric_has_a_sentence(metrics: Metrics) -> None:
 
 def test_no_user_and_no_item_is_a_label(metrics: Metrics) -> None:
     allowed = {"role", "kind", "topic", "partition", "stage", "encoded", "arm", "outlet", "layer", "level", "outcome"}
-    allowed |= {"why", "bucket", "expert", "rule", "route", "status"}
+    allowed |= {"why", "bucket", "expert", "rule", "route", "status", "group"}
     for name, metric in every(metrics).items():
         assert set(metric._labelnames) <= allowed, name
 

@@ -14,6 +14,7 @@ from consumers.diversion import Diversion
 from consumers.metrics import Metrics
 from consumers.ranker import RankerRole, RankerRoleConfig
 from models.errors import InvalidEvent
+from models.experts import EXPERTS
 from models.histories import BUCKETS
 from models.ranker import RankingConfig
 from models.ranker_learning import LearningConfig, Lesson, RankerLearner
@@ -240,6 +241,37 @@ def test_a_state_with_a_broken_count_is_refused_and_changes_nothing() -> None:
     with pytest.raises(InvalidEvent, match="since a break"):
         restore(ranker, msgspec.structs.replace(state_of(ranker, {}), since=float("nan"), version=5))
     assert ranker.version == 0
+
+
+def test_what_each_expert_hits_and_which_serves_is_told_by_bucket(start, names: Topics) -> None:  # type: ignore[no-untyped-def]
+    made = Lesson.empty()
+    made.clicks[1], made.hits[1, EXPERTS.index("co")], made.hits[1, EXPERTS.index("text")] = 1_000, 900, 250
+    made.clicks[3], made.hits[3, EXPERTS.index("text")], made.hits[3, EXPERTS.index("co")] = 2_000, 1_500, 200
+    topics = Topic()
+    topics.append(names.ranker_updates, "lesson", encode(update_of(made, {0: (1,)}, {})))
+    life = start(topics)
+    life.read()
+    life.publish()
+
+    def told(name: str, bucket: str) -> dict[str, float]:
+        value = life.metrics.registry.get_sample_value
+        found = {
+            expert: value(f"strata_ranker_expert_{name}_ratio", {"bucket": bucket, "expert": expert})
+            for expert in EXPERTS
+        }
+        return {expert: of for expert, of in found.items() if of != 0}
+
+    assert told("hit", "1") == {"co": pytest.approx(0.9), "text": pytest.approx(0.25)}
+    assert told("hit", "4") == {"text": pytest.approx(0.75), "co": pytest.approx(0.1)}
+    assert told("hit", "2") == {}, "nobody with two or three clicks has clicked"
+    assert (told("serving", "1"), told("serving", "4")) == ({"co": 1}, {"text": 1})
+    assert all(list(told("serving", str(bucket)).values()) == [1] for bucket in BUCKETS), "one serves each"
+    made.hits[1, :], made.hits[1, EXPERTS.index("text")] = 0, 1_000
+    for offset in range(2, 60):
+        topics.append(names.ranker_updates, "lesson", encode(update_of(made, {0: (offset,)}, {})))
+    life.read()
+    life.publish()
+    assert told("serving", "1") == {"text": 1}, "who served before is told to serve no more"
 
 
 def breaking(names: Topics) -> Topic:

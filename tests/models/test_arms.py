@@ -1,4 +1,4 @@
-"""Arms: who is in which, what serves them, and what the difference between them says."""
+"""Arms: who is in which, and what serves them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_shop import NOW, Shop
 
-from models.arms import FULL, Arms, uplift
+from models.arms import FULL, GROUPS, Arms, group_of
 from models.errors import ConfigurationError
 from models.ranker import RankingConfig
 
@@ -29,6 +29,27 @@ def test_the_shares_are_kept_and_an_arm_is_for_ever() -> None:
 def test_a_hold_out_that_grows_keeps_its_users() -> None:
     small, large = Arms({"co": 0.1}), Arms({"co": 0.3})
     assert all(large.of(user) == "co" for user in USERS if small.of(user) == "co")
+
+
+def test_a_users_group_is_for_ever_and_tells_nothing_of_his_arm() -> None:
+    arms = Arms({"co": 0.3})
+    groups = np.array([group_of(user) for user in USERS])
+    held = np.array([arms.of(user) == "co" for user in USERS])
+    expected = len(USERS) / GROUPS
+    assert np.bincount(groups, minlength=GROUPS) == pytest.approx([expected] * GROUPS, abs=4 * expected**0.5)
+    assert np.bincount(groups, held, GROUPS) == pytest.approx(
+        [0.3 * expected] * GROUPS, abs=4 * (0.3 * expected) ** 0.5
+    )
+    assert groups[:8].tolist() == [
+        2,
+        0,
+        19,
+        0,
+        5,
+        19,
+        16,
+        16,
+    ]  # in every version: the counts of workers of two versions are added up
 
 
 def test_what_is_no_expert_or_too_much_is_told() -> None:
@@ -54,22 +75,3 @@ def test_a_hold_out_is_ranked_by_its_expert_and_says_so_in_its_reasons() -> None
         assert (np.diff(counts) <= 5e-3 * counts.max()).all(), profile.user_id
     parts = np.array([ranked.parts for ranked in shop.recommender.recommend(full, NOW)])
     assert (parts[:, :, 0] > parts[:, :, 3]).any()  # co leads somewhere
-
-
-def test_the_uplift_and_its_interval_are_those_of_the_formula() -> None:
-    gain = uplift(300, 1_000, 200, 1_000)
-    assert gain is not None
-    assert gain.ratio == pytest.approx(1.5)
-    spread = np.exp(1.959964 * np.sqrt(1 / 300 - 1 / 1_000 + 1 / 200 - 1 / 1_000))
-    assert (gain.low, gain.high) == (pytest.approx(1.5 / spread), pytest.approx(1.5 * spread))
-    assert uplift(3, 10, 0, 10) is None
-
-
-def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
-    draw = np.random.default_rng(7)
-    held = 0
-    for _ in range(400):
-        gain = uplift(float(draw.binomial(2_000, 0.12)), 2_000, float(draw.binomial(800, 0.08)), 800)
-        assert gain is not None
-        held += gain.low <= 1.5 <= gain.high
-    assert 0.92 <= held / 400 <= 0.98

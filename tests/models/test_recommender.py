@@ -10,6 +10,7 @@ import torch
 from small_shop import GROUPS, NOW, Shop, record
 
 from models.diversity import diversify
+from models.events import Click
 from models.features import FEATURES, PARTS, SCORERS
 from models.histories import Histories
 from models.index import ItemIndex
@@ -511,6 +512,30 @@ def test_from_the_first_click_on_a_list_is_full_and_the_users_own(shop: Shop) ->
         assert len({tuple(rows) for rows in [*lists, nobody]}) == len(names) + 1, "no two lists are the same"
         for name, rows in zip(names, lists, strict=True):
             assert sum(item.startswith(name) for item in shop.ids(rows)) >= 5
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["where others have clicked", "where nobody has"])
+def test_new_users_of_one_group_have_a_full_list_of_their_own_after_different_clicks(known: bool) -> None:
+    """Items of a group are alike, so here two lists are easily the same; nobody learns from these users' clicks."""
+    shop = Shop()
+    if known:
+        shop.populate()
+    nobody = one(shop, Profile("nobody")).rows
+    assert len(set(nobody)) == 10
+    for clicks in (1, 2, 3):
+        profiles = []
+        for name in GROUPS:
+            for first in range(20):
+                profile = Profile(f"new {clicks} {name} {first}")
+                for i in range(first, first + clicks):
+                    click = Click(user_id=profile.user_id, item_id=f"{name}-{i % 20}", ts=NOW, event="purchase")
+                    profile.apply(click, profile.applied + 1, shop.items)
+                profiles.append(profile)
+        shop.place(profiles)
+        lists = [tuple(ranked.rows) for ranked in shop.recommender.recommend(profiles, NOW)]
+        assert {len(set(rows)) for rows in lists} == {10}
+        assert len({*lists, tuple(nobody)}) == len(lists) + 1, f"two lists after {clicks} are the same"
+        assert not any(set(rows) & set(profile.rows) for rows, profile in zip(lists, profiles, strict=True))
 
 
 def test_who_has_few_candidates_left_is_offered_none_of_them_twice() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -15,8 +16,11 @@ from pathlib import Path
 import msgspec
 import pytest
 from bookshop import BOOKS, Bookshop, alive, descendants, knows_the_catalogue, tiny_model, wait_for
+from prometheus_client import CollectorRegistry, start_http_server
 
+from consumers.metrics import Metrics
 from ops.cli import main
+from ops.prequential import BLEND, CO
 from ops.settings import PREFIX
 from producers.connection import Connection
 from producers.dataset import write
@@ -106,12 +110,21 @@ def test_help_lists_the_commands(strata: Strata) -> None:
         "erase",
         "layers",
         "experts",
+        "arms",
+        "policy",
+        "dead-letters",
         "config",
         "broker",
     )
     for command in commands:
         assert re.search(rf"^│ {command} +\w", done.stdout, re.MULTILINE), done.stdout
     assert strata("topics", "--help").stdout.count("create")
+
+
+def test_help_for_arms_says_whose_counts_they_are_and_since_when(strata: Strata) -> None:
+    told = " ".join(strata("arms", "--help").stdout.replace("│", " ").split())
+    assert "since the workers started" in told
+    assert "http://STRATA_HTTP_HOST:STRATA_HTTP_PORT/metrics if not given" in told
 
 
 def test_nothing_heavy_is_loaded_before_it_is_needed() -> None:
@@ -127,6 +140,47 @@ def test_config_shows_what_is_in_force_and_masks_secrets(strata: Strata) -> None
     assert "STRATA_KAFKA_PASSWORD=**********" in done.stdout
     assert "hush" not in done.stdout
     assert strata("config", "--markdown").stdout.startswith("| setting | default | meaning |")
+
+
+def test_arms_reads_the_worker_of_the_settings_or_those_that_are_named(strata: Strata) -> None:
+    workers = [Metrics(CollectorRegistry()) for _ in range(2)]
+    for hits, metrics in enumerate(workers, 1):
+        metrics.hit_attempts.labels("full", 3).inc(8)
+        metrics.hits.labels("full", 3).inc(hits)
+    with contextlib.ExitStack() as stack:
+        urls = []
+        for metrics in workers:
+            server, thread = start_http_server(0, "127.0.0.1", metrics.registry)
+            for end in (thread.join, server.server_close, server.shutdown):
+                stack.callback(end)
+            urls.append(f"http://127.0.0.1:{server.server_port}/metrics")
+        here = strata("arms", http_host="127.0.0.1", http_port=urls[0].split(":")[2].removesuffix("/metrics"))
+        assert (here.returncode, here.stderr) == (0, "")
+        assert re.search(r"full +hit rate +1 of 8 +12\.50%", here.stdout), here.stdout
+        both = strata("arms", "--url", urls[0], "--url", urls[1])
+        assert re.search(r"full +hit rate +3 of 16 +18\.75%", both.stdout), both.stdout
+
+
+def test_evaluate_asks_for_every_click_of_a_folder_in_both_orders_of_those_of_a_moment(
+    strata: Strata, tmp_path: Path, tiny: str
+) -> None:
+    clicks = [
+        {"user_id": f"u{user}", "item_id": BOOKS[(10 * user + turn) % 40].item_id, "ts": turn // 2, "event": "view"}
+        for turn in range(10)
+        for user in range(16)
+    ]
+    data = write(tmp_path / "books", [msgspec.to_builtins(book) for book in BOOKS], clicks)
+    done = strata("evaluate", "--data", str(data.folder), "--limit", "150", "--warm-up", "0.4", model=tiny)
+    assert done.returncode == 0, done.stderr
+    told = "150 clicks on 40 items; 60 to warm up, then 86 tested: those whose item was new to its user."
+    assert done.stdout.count(told) == 2, "a block of 64 is learned before the first is asked for"
+    shuffled, kept = re.findall(rf"^│ {BLEND} +│ +(0\.\d+|1\.0+) +│(.+)$", done.stdout, re.MULTILINE)
+    assert min(float(shuffled[0]), float(kept[0])) > 0.5
+    assert shuffled != kept
+    assert done.stdout.count(CO) == 4, "a line of its own, and one of the difference"
+    missing = strata("evaluate", "--data", str(tmp_path), model=tiny)
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert "is no folder with a data set" in missing.stderr
 
 
 @pytest.mark.broker

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import jsonschema
 import pytest
 import schemathesis
+from arm_counts import counted
 from bookshop import Bookshop, knows_the_catalogue, tiny_model, wait_for
 from feed_bench import LOCAL, FeedBench, made
 from hypothesis import HealthCheck, given, settings
@@ -73,9 +74,9 @@ def test_a_click_over_http_comes_back_as_a_list_on_the_stream_and_an_erasure_end
             assert "ann" not in shop.lists(), "his own id is stored nowhere"
             shown = {"user_id": "ann", "items": [item["item_id"] for item in news["items"]], "ts": click["ts"] + 1}
             ask(f"{url}/impressions", shown, "POST")
-            arm = {"arm": news["arm"]}
-            counted = process.metrics.registry.get_sample_value
-            wait_for(lambda: counted("strata_impressions_total", arm) == len(shown["items"]), "the impression")
+            wait_for(
+                lambda: counted(process.metrics, "impressions", news["arm"]) == len(shown["items"]), "the impression"
+            )
             ask(f"{url}/users/ann", method="DELETE", authorization=f"Bearer {TOKEN}")
             while next(lists)["personal"]:
                 pass
