@@ -129,16 +129,23 @@ class Together:
         fresh = range(min(profile.fresh, len(profile.history)) - 1, -1, -1)  # counted from the end
         if self.counts is None or not fresh:
             return
-        first = [back for back in fresh if back not in profile.again]
-        rows = {back: self._items.mention(profile.history[-1 - back].item_id) for back in first}
+        again = dict(zip(profile.again, profile.again_at, strict=False))  # of an older record nothing is known
+        rows = {back: self._items.mention(profile.history[-1 - back].item_id) for back in fresh}
+        keys = {back: int(self._items.hashes[row]) for back, row in rows.items()}
         seen = self._seen(profile)
-        seen = seen[~np.isin(seen["item"], self._items.hashes[list(rows.values())])]
-        others, moments = seen["item"], _moments(seen)
+        # as it was before these clicks: what is among them is newer there
+        seen = seen[~np.isin(seen["item"], np.array(list(keys.values()), np.uint64))]
+        met = dict(zip(seen["item"].tolist(), _moments(seen).tolist(), strict=True))
+        eldest = {keys[back]: back for back in reversed(fresh)}
+        met |= {key: 1000 * again[back] for key, back in eldest.items() if back in again}
         for back, row in rows.items():
-            if back not in profile.damped:
-                moment = profile.history[-1 - back].ts // 1000 * 1000  # to the second, as what was seen
-                self.counts.learn(row, others, moment, moments)
-                others, moments = np.append(others, self._items.hashes[row]), np.append(moments, moment)
+            if back in profile.damped or (back in profile.again and back not in again):
+                continue
+            moment = profile.history[-1 - back].ts // 1000 * 1000  # to the second, as what was seen
+            before = met.pop(keys[back], None)
+            others, moments = np.fromiter(met, np.uint64, len(met)), np.fromiter(met.values(), np.int64, len(met))
+            self.counts.learn(row, others, moment, moments, before)
+            met[keys[back]] = moment
 
     def _seen(self, profile: ProfileRecord) -> NDArray[np.void]:
         """Of :data:`~models.records.SEEN`: all that a user has clicked and is still remembered.

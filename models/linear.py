@@ -81,6 +81,7 @@ class _Click(NamedTuple):
     row: int
     others: NDArray[np.uint64]
     moments: NDArray[np.int64]
+    before: int | None
 
 
 class CoClicks:
@@ -133,8 +134,9 @@ class CoClicks:
         others: NDArray[np.uint64],
         moment: int | None = None,
         moments: NDArray[np.int64] | None = None,
+        before: int | None = None,
     ) -> None:
-        """A user has clicked an item for the first time.
+        """A user has clicked an item for the first time, or again.
 
         Parameters
         ----------
@@ -145,6 +147,9 @@ class CoClicks:
         moment, moments : int64 [any]
             When he clicked it, and when the others, ms since the epoch: those with a break of the stream between count
             as another user's. Not given: all of it now, and not told from what was before a break that began earlier.
+        before
+            When he last clicked it before, ms since the epoch: that counts once, unless the stream broke in between.
+            Not given: never.
         """
         if row == self.items.nowhere:
             return
@@ -154,8 +159,10 @@ class CoClicks:
             with_it = self.breaks.left(moments) == share
             others, moments = others[with_it], moments[with_it]
             newest = moments[-_BESIDE:] >= self._lately.oldest  # as far back as a break can be found to have begun
-            self._lately.add(moment, _Click(row, others[-_BESIDE:][newest], moments[-_BESIDE:][newest]))
+            self._lately.add(moment, _Click(row, others[-_BESIDE:][newest], moments[-_BESIDE:][newest], before))
             self._newest = max(self._newest, moment)
+            if before is not None and self.breaks.left_of(before) == share:
+                return
         self._add(row, others, share, moments)
 
     def _add(self, row: int, others: NDArray[np.uint64], share: float, moments: NDArray[np.int64] | None = None) -> int:
@@ -206,6 +213,10 @@ class CoClicks:
         """Count a click by what it lacks, and no more with what its user clicked on the other side of a new break."""
         whole = self.breaks.left_of(moment)
         since = self.breaks.left(click.moments) == whole
+        if click.before is not None and known.left_of(click.before) == known.left_of(moment):
+            if self.breaks.left_of(click.before) != whole:  # it was a repeat, and is the first since
+                self._add(click.row, click.others[since], whole, click.moments[since])
+            return
         joined = known.left(click.moments) == known.left_of(moment)
         place = self._add(click.row, click.others[since], lacks, click.moments[since])
         if place >= 0:

@@ -54,7 +54,8 @@ class Profile:
     paced, damped
         See :mod:`models.pace`; the clicks that teach nothing, each by its number among all of the user's clicks.
     again
-        Which of the ``fresh`` clicks were on an item that he had met before, by number as ``damped``.
+        Which of the ``fresh`` clicks were on an item that he had met before, by number as ``damped``, and when he last
+        had, seconds since the epoch.
     vector
         float32 [dimension], unit length, or None before the first known item.
     layer_before
@@ -78,7 +79,7 @@ class Profile:
     erased: int = 0
     paced: int = 0
     damped: list[int] = field(default_factory=list)
-    again: list[int] = field(default_factory=list)
+    again: dict[int, int] = field(default_factory=dict)
 
     def apply(self, click: Click, offset: int, items: ItemStore, limits: ProfileLimits = ProfileLimits()) -> bool:
         """Take in a click; False if it changes nothing (replayed, or an event id that is known already)."""
@@ -92,7 +93,7 @@ class Profile:
                 self.encoded = offset  # the history is as BERT knows it
             return False
         key = items.hash_of(click.item_id)
-        met = self.seen.pop(key, None) is not None
+        met = self.seen.pop(key, None)
         self.seen[key] = (click.ts // 1000, click.event)
         if len(self.seen) > limits.seen:
             del self.seen[next(iter(self.seen))]
@@ -102,9 +103,9 @@ class Profile:
             return True
         self.clicks += 1
         if not self.fresh:
-            self.again = []
-        if met:
-            self.again.append(self.clicks)
+            self.again = {}
+        if met is not None:
+            self.again[self.clicks] = met[0]
         self.fresh = min(self.fresh + 1, limits.history)
         row = items.mention(click.item_id)
         self.rows.append(row)
@@ -148,7 +149,7 @@ class Profile:
             self.seen.setdefault(items.hash_of(name), (ts // 1000, event))
         self.clicks = len(kept)
         self.encoded, self.vector, self.layer, self.layer_before = -1, None, "", ""
-        self.erased, self.paced, self.damped, self.again = until, 0, [], []
+        self.erased, self.paced, self.damped, self.again = until, 0, [], {}
         return bool(self.rows or self.seen)
 
     def record(self, items: ItemStore, now_ms: int) -> bytes:
@@ -164,6 +165,7 @@ class Profile:
                 seen["event"] = [places[event] for event in events]
             else:
                 seen["event"] = 0
+        again = {self.clicks - number: at for number, at in self.again.items() if self.clicks - number < self.fresh}
         return encode(
             ProfileRecord(
                 applied=self.applied,
@@ -184,7 +186,8 @@ class Profile:
                 paced_ms=self.paced,
                 damped=tuple([self.clicks - number for number in self.damped]),
                 layer_before=self.layer_before,
-                again=tuple([self.clicks - number for number in self.again if self.clicks - number < self.fresh]),
+                again=tuple(again),
+                again_at=tuple(again.values()),
             )
         )
 

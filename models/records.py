@@ -67,6 +67,8 @@ class ProfileRecord(Struct, frozen=True, array_like=True, kw_only=True):
     """``layer`` in the record before this one; empty: the user was in none, or nothing is known."""
     again: tuple[int, ...] = ()
     """Entries of ``history`` among the ``fresh`` ones whose item the user had met before, counted as ``damped``."""
+    again_at: tuple[int, ...] = ()
+    """When he last had, seconds since the epoch, for each of ``again``; empty in a record of before this was told."""
 
     @property
     def last_ms(self) -> int:

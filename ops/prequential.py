@@ -147,11 +147,13 @@ class System:
             if profile.apply(click, at, self.items):
                 learned.append((profile.rows[-1], before))
                 moments.append(click.ts)
-                if self.linear is not None and profile.clicks not in profile.again:
+                if self.linear is not None:
                     *others, _ = profile.seen.items()  # the newest is what was clicked
                     items = np.fromiter((item for item, _ in others), np.uint64, len(others))
                     seconds = np.fromiter((at for _, (at, _) in others), np.int64, len(others))
-                    self.linear.learn(profile.rows[-1], items, click.ts // 1000 * 1000, 1000 * seconds)
+                    met = profile.again.get(profile.clicks)
+                    again = None if met is None else 1000 * met
+                    self.linear.learn(profile.rows[-1], items, click.ts // 1000 * 1000, 1000 * seconds, again)
         if questions:  # asked of the tables as they stand before these clicks
             self.teach(questions, now)
         for (row, history), moment in zip(learned, moments, strict=True):

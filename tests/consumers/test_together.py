@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 
+import msgspec
 import numpy as np
 import pytest
 from fed_topics import Topic, broken
@@ -247,6 +248,64 @@ def test_who_clicked_what_together_before_a_break_weighs_little_whenever_it_is_t
     assert Life(users, diversion, metrics).counted() == pytest.approx(expected, rel=1e-5)
     users.compact()
     assert Life(users, diversion, metrics).counted() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("told", ["before", "after"])
+def test_what_is_bought_again_after_a_break_counts_with_what_is_bought_since(
+    told: str, names: Topics, diversion: Diversion, metrics: Metrics
+) -> None:
+    """Else it would stand in more pairs than users have bought it, and XᵀX could not be inverted."""
+    users = Users(names)
+
+    def clicks(*items: int, start: int) -> None:
+        for at, item in enumerate(items, start):
+            click = Click(user_id="u1", item_id=f"i{item}", ts=1_000 * at, event="click")
+            users.offset += 1
+            users.profiles["u1"].apply(click, users.offset, users.items, LIMITS)
+        users.write("u1")
+
+    if told == "before":
+        users.topics.append(names.ranker, "weights", broken(50_000))
+    life = Life(users, diversion, metrics)
+    clicks(1, 2, 1, start=10)
+    life.counted()
+    clicks(3, 2, 3, 2, start=50)
+    life.counted()
+    clicks(4, start=60)
+    life.counted()
+    if told == "after":
+        users.topics.append(names.ranker, "weights", broken(50_000))
+    life.publish()
+
+    def among(items: tuple[int, ...], share: float) -> dict[tuple[str, str], float]:
+        return {(f"i{one}", f"i{other}"): share for one in items for other in items}
+
+    old, new = among((1, 2), KEPT), among((2, 3, 4), 1.0) | {("i2", "i2"): 1 + KEPT}
+    counted = life.counted()
+    assert {pair: counted[pair] for pair in new} == pytest.approx(new, rel=1e-5)
+    if told == "before":  # else what was clicked before all that is remembered keeps a share beside what came since
+        assert counted == pytest.approx(old | new, rel=1e-5)
+    users.compact()
+    again = Life(users, diversion, metrics)  # a profile knows when an item was last bought
+    assert again.counted() == pytest.approx({("i1", "i1"): KEPT} | among((2, 3, 4), 1.0), rel=1e-5)
+
+
+def test_of_a_record_that_does_not_say_when_its_user_had_met_an_item_repeats_count_for_nothing(
+    names: Topics, metrics: Metrics
+) -> None:
+    users = Users(names)
+    users.click("u1", "i1")
+    users.write("u1")
+    part = Together(users.items, metrics)
+    part.restore(users.topics.open, names.profiles)
+    part.poll(0.0)
+    for item in ("i1", "i2"):
+        users.click("u1", item)
+    users.write("u1")
+    record = users.topics.records(names.profiles)[-1]
+    old = msgspec.structs.replace(decode(record.value, ProfileRecord), again_at=())
+    part.learn(record, old)
+    assert gram(part.counts) == {("i1", "i1"): 1, ("i2", "i2"): 1}
 
 
 def test_a_solution_is_published_with_the_rows_and_read_back_after_a_restart(

@@ -340,3 +340,41 @@ def test_a_solution_replaces_the_one_before_it_whole() -> None:
     assert not table.linear.weights[5:].any()
     assert (table.linear.sizes[:5] == 4).all()
     assert not table.linear.sizes[5:].any()
+
+
+WORLDS = (1_000, 2_000)
+
+
+def by_worlds(users: list[list[int]]) -> np.ndarray:
+    """A user counts as another one after each of :data:`WORLDS`: by definition, his clicks 100 ms apart from 500 on."""
+    gram = np.zeros((12, 12))
+    for rows in users:
+        for world, share in enumerate((KEPT**2, KEPT, 1.0)):
+            mine = [row for i, row in enumerate(rows) if np.searchsorted(WORLDS, 500 + 100 * i, "right") == world]
+            gram += share * by_definition([list(set(mine))], 12)
+    return gram
+
+
+@given(st.lists(st.lists(st.integers(0, 11), max_size=22), max_size=6), st.permutations(WORLDS))
+def test_what_a_user_clicks_again_counts_once_and_after_a_break_once_more(
+    users: list[list[int]], order: list[int]
+) -> None:
+    known, late, between = CoClicks(shop()), CoClicks(shop()), CoClicks(shop())
+    known.forget(order)
+    every = sorted((500 + 100 * i, user, row) for user, rows in enumerate(users) for i, row in enumerate(rows))
+    for counts in (known, late, between):
+        met: list[dict[int, int]] = [{} for _ in users]
+        for moment, user, row in every:
+            if counts is between and moment == 1_500:
+                counts.forget([1_000])
+            before = met[user].pop(row, None)
+            rows, moments = list(met[user]), np.array(list(met[user].values()), np.int64)
+            counts.learn(row, hashes(rows), moment, moments, before)
+            met[user][row] = moment
+    for moment in order:
+        late.forget([moment])
+    between.forget(WORLDS)
+    for counts in (known, late, between):
+        np.testing.assert_allclose(by_item(counts, 12), by_worlds(users), rtol=1e-5, atol=1e-6)
+        assert counts.clicks == pytest.approx(by_worlds(users).trace())
+        assert np.linalg.eigvalsh(by_item(counts, 12)).min() > -1e-5

@@ -94,17 +94,20 @@ def test_a_record_says_which_of_its_new_clicks_were_on_items_that_were_known() -
     items, profile = ItemStore(4), Profile("u")
 
     def again() -> tuple[int, ...]:
-        return decode(profile.record(items, 0), ProfileRecord).again
+        record = decode(profile.record(items, 0), ProfileRecord)
+        assert len(record.again_at) == len(record.again)
+        return record.again
 
     for offset, item in enumerate("abab"):
-        profile.apply(click(item), offset, items)
+        profile.apply(click(item, ts=(offset + 1) * 1_000), offset, items)
     assert again() == (1, 0)
+    assert decode(profile.record(items, 0), ProfileRecord).again_at == (1, 2), "and when they had last been met"
     profile.fresh = 0
     assert again() == (), "they are not new any more"
     profile.apply(click("c"), 4, items)
     profile.apply(click("a"), 5, items)
     assert again() == (0,)
-    assert Profile.restore("u", decode(profile.record(items, 0), ProfileRecord), items).again == []
+    assert Profile.restore("u", decode(profile.record(items, 0), ProfileRecord), items).again == {}
     profile.fresh = 0
     for offset in range(60):
         profile.apply(click("z"), 6 + offset, items)
