@@ -127,7 +127,8 @@ class System:
 
     def place(self, profiles: Sequence[Profile]) -> None:
         """Give profiles their vectors."""
-        vectors = self.recommender.user_vectors(profiles, self._encoded(profiles))
+        encoded = None if self.encoder is None else self.encoded(profiles, self.encoder)
+        vectors = self.recommender.user_vectors(profiles, encoded)
         for profile, vector in zip(profiles, vectors, strict=True):
             profile.vector = vector if profile.rows else None
 
@@ -220,15 +221,15 @@ class System:
         if self.linear is not None and self.linear.due:
             self.neighbours.take(self.linear.snapshot().solve(self.l2))
 
-    def _encoded(self, profiles: Sequence[Profile]) -> NDArray[np.float32] | None:
-        if self.encoder is None:
-            return None
+    def encoded(self, profiles: Sequence[Profile], encoder: Encoder) -> NDArray[np.float32]:
+        """Their last clicks as BERT reads them, float32 [b, d]; zeros for who has none."""
         tokens = self.items.tokens
-        encoded = np.zeros((len(profiles), self.encoder.dimension), np.float32)
+        encoded = np.zeros((len(profiles), encoder.dimension), np.float32)
         last = UpdaterConfig().encoded_clicks
         some = [i for i, profile in enumerate(profiles) if profile.rows]
-        inputs = self.encoder.inputs([[tokens[row] for row in profiles[i].rows[: -last - 1 : -1]] for i in some])
-        encoded[some] = self.encoder.encode(inputs)
+        if some:
+            inputs = encoder.inputs([[tokens[row] for row in profiles[i].rows[: -last - 1 : -1]] for i in some])
+            encoded[some] = encoder.encode(inputs)
         return encoded
 
 
