@@ -8,9 +8,7 @@ from ops.bench.mix import MIXES, Mixed, _hits
 def test_a_hit_is_in_the_top_ten_of_those_that_may_be_listed_and_is_said_something_of() -> None:
     scores = np.tile(np.arange(12, 0, -1, dtype=np.float32), (4, 1))
     valid, clicked = np.ones((4, 12), np.bool_), np.zeros((4, 12), np.bool_)
-    clicked[0, 9] = clicked[1, 10] = clicked[2, 10] = (
-        True  # the last user has none
-    )
+    clicked[0, 9] = clicked[1, 10] = clicked[2, 10] = True  # the last user has none
     valid[2, 0] = False
     assert _hits(scores, clicked, valid).tolist() == [True, False, True, False]
     assert not _hits(np.zeros_like(scores), clicked, valid).any()
