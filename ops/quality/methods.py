@@ -86,8 +86,7 @@ PEERS: Final[dict[str, Method]] = {
     "SASRec": Method(
         "ops.peers.sasrec",
         "SASRec",
-        # 400 before 200: so two of the trials drawn have it. The upper edge of 100 and 200 was mostly chosen
-        {"dropout": (0.2, 0.5), "rate": (1e-3, 3e-3), "steps": (100, 400, 200)},
+        {"dropout": (0.2, 0.5), "rate": (1e-3, 3e-3), "steps": (100, 200)},
     ),
     "river.reco": Method(
         "ops.peers.river_mf",

@@ -201,12 +201,6 @@ def test_every_method_is_tuned_with_the_same_number_of_trials_or_all_that_it_has
         method("magic")
 
 
-def test_of_sasrec_each_number_of_steps_is_tried_and_the_largest_twice() -> None:
-    steps = [dict(params)["steps"] for params in METHODS["SASRec"].trials()]
-    assert set(steps) == {100, 200, 400}
-    assert steps.count(400) == 2
-
-
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
     monkeypatch.chdir(tmp_path)
