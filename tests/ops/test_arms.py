@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
 import pytest
-from prometheus_client import CollectorRegistry, start_http_server
+from arm_counts import exposed
+from prometheus_client import CollectorRegistry
 from rich.console import Console
 
 from consumers.metrics import Metrics
@@ -15,19 +15,6 @@ from models.arms import GROUPS
 from ops.arms import NoMetrics, counts, table
 
 HELD_OUT = "popularity.3000"
-
-
-@contextlib.contextmanager
-def exposed(workers: Sequence[Metrics]) -> Iterator[list[str]]:
-    """Where the metrics of each are."""
-    with contextlib.ExitStack() as stack:
-        urls = []
-        for metrics in workers:
-            server, thread = start_http_server(0, "127.0.0.1", metrics.registry)
-            for end in (thread.join, server.server_close, server.shutdown):
-                stack.callback(end)
-            urls.append(f"http://127.0.0.1:{server.server_port}/metrics")
-        yield urls
 
 
 def worker(hits: Callable[[int], float], clicks: Callable[[int], float]) -> Metrics:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
@@ -15,8 +14,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from arm_counts import exposed
 from bookshop import BOOKS, Bookshop, alive, descendants, knows_the_catalogue, tiny_model, wait_for
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
 from consumers.metrics import Metrics
 from ops.cli import main
@@ -147,13 +147,7 @@ def test_arms_reads_the_worker_of_the_settings_or_those_that_are_named(strata: S
     for hits, metrics in enumerate(workers, 1):
         metrics.hit_attempts.labels("full", 3).inc(8)
         metrics.hits.labels("full", 3).inc(hits)
-    with contextlib.ExitStack() as stack:
-        urls = []
-        for metrics in workers:
-            server, thread = start_http_server(0, "127.0.0.1", metrics.registry)
-            for end in (thread.join, server.server_close, server.shutdown):
-                stack.callback(end)
-            urls.append(f"http://127.0.0.1:{server.server_port}/metrics")
+    with exposed(workers) as urls:
         here = strata("arms", http_host="127.0.0.1", http_port=urls[0].split(":")[2].removesuffix("/metrics"))
         assert (here.returncode, here.stderr) == (0, "")
         assert re.search(r"full +hit rate +1 of 8 +12\.50%", here.stdout), here.stdout
