@@ -167,7 +167,9 @@ class Striking:
         for key in [key for key, since in self._again.items() if since <= now]:
             del self._again[key]
             number, user_id = key
-            rows = shards[number].served.rows(user_id)
+            if (shard := shards.get(number)) is None:  # another worker's by now
+                continue
+            rows = shard.served.rows(user_id)
             if not offered[rows[rows >= 0]].all() or np.isin(rows, users.rows(user_id)).any():
                 self._waiting[key] = None
 

@@ -131,21 +131,23 @@ class Together:
             return
         again = dict(zip(profile.again, profile.again_at, strict=False))  # of an older record nothing is known
         rows = {back: self._items.mention(profile.history[-1 - back].item_id) for back in fresh}
-        keys = {back: int(self._items.hashes[row]) for back, row in rows.items()}
+        keys = {back: self._items.hashes[row] for back, row in rows.items()}
         seen = self._seen(profile)
         # as it was before these clicks: what is among them is newer there
-        seen = seen[~np.isin(seen["item"], np.array(list(keys.values()), np.uint64))]
-        met = dict(zip(seen["item"].tolist(), _moments(seen).tolist(), strict=True))
+        seen = seen[~np.isin(seen["item"], list(keys.values()))]
         eldest = {keys[back]: back for back in reversed(fresh)}
-        met |= {key: 1000 * again[back] for key, back in eldest.items() if back in again}
+        met = {key: 1000 * again[back] for key, back in eldest.items() if back in again}
+        others = np.append(seen["item"], np.fromiter(met, np.uint64, len(met)))
+        moments = np.append(_moments(seen), np.fromiter(met.values(), np.int64, len(met)))
         for back, row in rows.items():
             if back in profile.damped or (back in profile.again and back not in again):
                 continue
             moment = profile.history[-1 - back].ts // 1000 * 1000  # to the second, as what was seen
-            before = met.pop(keys[back], None)
-            others, moments = np.fromiter(met, np.uint64, len(met)), np.fromiter(met.values(), np.int64, len(met))
+            own = others == keys[back]
+            before = int(moments[own][0]) if own.any() else None
+            others, moments = others[~own], moments[~own]
             self.counts.learn(row, others, moment, moments, before)
-            met[keys[back]] = moment
+            others, moments = np.append(others, keys[back]), np.append(moments, moment)
 
     def _seen(self, profile: ProfileRecord) -> NDArray[np.void]:
         """Of :data:`~models.records.SEEN`: all that a user has clicked and is still remembered.

@@ -240,6 +240,12 @@ def test_a_list_that_does_not_go_out_is_no_reason_to_strike_one_that_holds_nothi
     assert not later(bench)
 
 
+def test_a_list_that_failed_on_a_partition_that_is_another_workers_by_now_is_left_to_him(bench: Bench) -> None:
+    serve(bench, "ann")
+    bench.updater._striking.failed((9, "ann"), bench.clock.now, struck=False)
+    assert not later(bench)
+
+
 def test_another_model_is_no_reason_to_empty_every_list(
     bench: Bench, diversion: Diversion, shelf: list[ItemVector]
 ) -> None:

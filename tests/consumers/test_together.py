@@ -101,6 +101,14 @@ class Users:
             ]
 
 
+def counting(users: Users, metrics: Metrics) -> Together:
+    """The linear part by itself, after a start: all that is on the topic is counted."""
+    part = Together(users.items, metrics)
+    part.restore(users.topics.open, users.names.profiles)
+    part.poll(0.0)
+    return part
+
+
 class Life:
     """The role from one start to its end."""
 
@@ -296,9 +304,7 @@ def test_of_a_record_that_does_not_say_when_its_user_had_met_an_item_repeats_cou
     users = Users(names)
     users.click("u1", "i1")
     users.write("u1")
-    part = Together(users.items, metrics)
-    part.restore(users.topics.open, names.profiles)
-    part.poll(0.0)
+    part = counting(users, metrics)
     for item in ("i1", "i2"):
         users.click("u1", item)
     users.write("u1")
@@ -437,9 +443,7 @@ def test_clicks_that_came_too_fast_count_for_nothing(names: Topics, metrics: Met
     users = Users(names)
     users.click("u1", "i1")
     users.write("u1")
-    part = Together(users.items, metrics)
-    part.restore(users.topics.open, names.profiles)
-    part.poll(0.0)
+    part = counting(users, metrics)
     for item in ("i2", "i3", "i4"):
         users.click("u1", item)
     users.profiles["u1"].damped = [3]  # his third click
@@ -454,7 +458,4 @@ def test_clicks_that_came_too_fast_count_for_nothing(names: Topics, metrics: Met
     part.learn(record, decode(record.value, ProfileRecord))
     assert ("i5", "i4") in gram(part.counts)
     assert ("i5", "i3") not in gram(part.counts), "nor beside what comes after them"
-    again = Together(users.items, metrics)
-    again.restore(users.topics.open, names.profiles)
-    again.poll(0.0)
-    assert gram(again.counts) == gram(part.counts)
+    assert gram(counting(users, metrics).counts) == gram(part.counts)

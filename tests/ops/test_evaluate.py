@@ -126,6 +126,21 @@ def test_a_break_reaches_the_tables_with_the_weights() -> None:
     assert together(2, 2) == pytest.approx(1), "counted before it was told"
 
 
+def test_what_is_clicked_again_counts_once_in_the_linear_part_and_once_more_after_a_break() -> None:
+    system = System(catalogue(), RankingConfig(mix=0.0))
+    assert system.linear is not None
+    items = [f"tea-{item}" for item in (0, 1, 0, 0, 2, 0)]
+    clicks = [Click(user_id="ann", item_id=item, ts=NOW + 1_000 * i) for i, item in enumerate(items)]
+    system.learn(clicks[:3], 0)
+    place = system.linear.rows[:3].tolist().index(system.items.row("tea-0"))
+    assert system.linear.gram[place, place] == 1
+    system.forget([clicks[3].ts])
+    system.learn(clicks[3:], 3)
+    assert system.linear.gram[place, place] == pytest.approx(1 + KEPT)
+    other = system.linear.rows[:3].tolist().index(system.items.row("tea-2"))
+    assert system.linear.gram[place, other] == 1
+
+
 def test_clicks_of_one_moment_do_not_know_one_another_when_ties_are_kept() -> None:
     clicks = stream(600)
     basket = [Click(user_id="u0", item_id=f"tea-{i}", ts=clicks[-1].ts + 1) for i in range(5)]
