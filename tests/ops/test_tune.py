@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from models import ranker
+from models.candidates import Candidates
+from models.features import FEATURES, SCORERS
+from models.ranker import Scored
 from ops import tune
 from ops.quality.report import FITTED
 from ops.quality.sources import Source, sources
@@ -57,3 +61,16 @@ def test_the_report_tells_what_the_default_weights_were_fitted_on() -> None:
     count = int(tune.DATA[-1].partition(":")[2])
     assert f"of the first {count:,} clicks of Online Retail" in FITTED
     assert f"{tune.SHARE:g}" == "0.2", "the first fifth"
+
+
+def test_a_clicked_item_is_found_wherever_it_stands_among_the_candidates() -> None:
+    """Their rows are in the order in which they were found, not sorted."""
+    rows = np.array([[7, 3, 9, 0], [4, 8, 1, 6], [5, 2, 0, 0]])
+    valid = np.array([[1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 0, 0]], np.bool_)
+    features = np.arange(3 * len(FEATURES) * 4, dtype=np.float32).reshape(3, len(FEATURES), 4)
+    said = np.zeros((len(SCORERS), 3, 4), np.float32)
+    scored = Scored(Candidates(rows, valid, said), features, np.array([2, 0, 1]), said[0])
+    found = list(tune._examples(scored, [3, 4, 0]))
+    assert [(place, bucket) for _, place, bucket in found] == [(1, 2), (0, 0)], "what the third clicked is none"
+    assert [made.shape[1] for made, *_ in found] == [3, 4], "what is not valid does not compete"
+    assert (found[0][0] == features[0, :, :3].astype(np.float16)).all()
