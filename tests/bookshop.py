@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -70,6 +71,21 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 40) -> 
         assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
         time.sleep(0.05)
     return result
+
+
+def wait_for_start(run: subprocess.Popen[Any], log: Path) -> str:
+    """What ``strata run`` wrote to ``log`` until it serves.
+
+    That takes 20 s where nothing else runs; beside other tests, on processors that others use too, many times that.
+    """
+    started = "metrics and health at http"
+    try:
+        wait_for(lambda: started in log.read_text() or run.poll() is not None, "the start", 150)
+    except AssertionError as late:
+        late.add_note(log.read_text())
+        raise
+    assert run.poll() is None, log.read_text()
+    return log.read_text()
 
 
 class Bookshop:

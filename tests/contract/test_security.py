@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from apache_kafka import home
-from bookshop import Bookshop, descendants, tiny_model, wait_for
+from bookshop import Bookshop, descendants, tiny_model, wait_for, wait_for_start
 from reading import read
 from secured_kafka import KEY_PASSWORD, PASSWORD, USER, SecuredKafka
 
@@ -246,9 +246,7 @@ def test_a_click_becomes_a_list_over_sasl_and_tls_and_no_secret_is_shown(
             stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True, env=environment,
         )  # fmt: skip
     try:
-        wait_for(lambda: " metrics and health at " in log.read_text() or run.poll() is not None, "the start", 60)
-        assert run.poll() is None, log.read_text()
-        url = log.read_text().partition(" metrics and health at ")[2].split()[0]
+        url = wait_for_start(run, log).partition(" metrics and health at ")[2].split()[0]
         shop.garbage(topics.clicks, SOMEBODY.encode(), f'{{"user_id": "{SOMEBODY}", "item_id": 7}}'.encode())
         wait_for(lambda: offered(shop), "a list with items")
         wait_for(lambda: shop.records(topics.dead_letters), "the dead letter")

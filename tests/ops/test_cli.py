@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from arm_counts import exposed
-from bookshop import BOOKS, Bookshop, alive, descendants, knows_the_catalogue, tiny_model, wait_for
+from bookshop import BOOKS, Bookshop, alive, descendants, knows_the_catalogue, tiny_model, wait_for, wait_for_start
 from prometheus_client import CollectorRegistry
 
 from consumers.metrics import Metrics
@@ -190,8 +190,8 @@ def test_run_starts_a_broker_and_leaves_nothing_behind(tmp_path: Path, tiny: str
             env=without_ours(model=tiny, log_format="console"),
         )
     try:
-        wait_for(lambda: "metrics and health at http://127.0.0.1:" in log.read_text(), "the start")
-        started = log.read_text()
+        started = wait_for_start(run, log)
+        assert "metrics and health at http://127.0.0.1:" in started
         assert re.search(r"export STRATA_KAFKA_BOOTSTRAP=127\.0\.0\.1:\d+", started)
         children = descendants(run.pid)
         assert any("memory://strata/" in command for command in children.values()), children
@@ -219,7 +219,7 @@ def test_when_the_encoder_is_killed_the_run_ends_and_says_what_to_do(
             stderr=output, stdout=output, start_new_session=True, cwd=tmp_path, env=without_ours(**given),
         )  # fmt: skip
     try:
-        wait_for(lambda: "metrics and health at " in log.read_text(), "the start")
+        wait_for_start(run, log)
         (encoder,) = (pid for pid, command in descendants(run.pid).items() if "models.encoder_process" in command)
         os.kill(encoder, signal.SIGKILL)
         shop.stock()
