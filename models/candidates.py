@@ -91,6 +91,7 @@ class CandidateSources:
         seen: NDArray[np.int64],
         offered: NDArray[np.bool_],
         least: int,
+        own: NDArray[np.int64] | None = None,
     ) -> Candidates:
         """The candidates of users.
 
@@ -106,6 +107,8 @@ class CandidateSources:
             What may be offered at all.
         least
             A user who has fewer is given popular items, then the newest, while there are any.
+        own : int64 [b, k], optional
+            What each has chosen himself and may be offered again, -1 where there is less.
 
         Raises
         ------
@@ -118,10 +121,10 @@ class CandidateSources:
         # everybody's newest click first; after a start not all at once, later there is hardly one a user
         self.likeness.look_up(histories.rows.T[histories.decay.T > 0], max(b, _LOOKED_UP))
         tables, clicks, new = self.tables, self.clicks(histories), self.new
-        sources = self._sources(vectors, membership)
+        sources = self._sources(vectors, membership, np.empty((b, 0), np.int64) if own is None else own)
         quota = self.quota
         most = 2 * quota.text + quota.co + quota.linear + quota.like + sources.tops.shape[1] * sources.layers.shape[1]
-        found = Found.empty(b, most + quota.new + len(sources.everybody) + least)
+        found = Found.empty(b, most + quota.new + len(sources.everybody) + least + sources.own.shape[1])
         scratch = self._working(n, 1 + clicks.rows.shape[1] * max(table.ids.shape[1] for table in tables))
         borrowed = Borrowed(new.place, new.near, new.weights)
         find(clicks, tables, self.neighbours.damping, sources, quota, seen, offered, least, borrowed, scratch, found)
@@ -141,7 +144,7 @@ class CandidateSources:
         co, recent = weighed(rows, histories.decay), weighed(rows[:, :RECENT], histories.recent)
         return Clicks(rows, co, recent, histories.long, histories.decay)
 
-    def _sources(self, vectors: NDArray[np.float32], membership: Membership | None) -> Sources:
+    def _sources(self, vectors: NDArray[np.float32], membership: Membership | None, own: NDArray[np.int64]) -> Sources:
         """Where candidates come from beside the clicks."""
         b, quota, new = len(vectors), self.quota, self.new.rows
         cosines, near = np.empty((b, 0), np.float32), np.empty((b, 0), np.int64)
@@ -157,7 +160,7 @@ class CandidateSources:
             tops = self.layers.tops(membership.layers, max(1, quota.layer // membership.layers.shape[1]))
             popular, spare = self.layers.popular(quota.popular), self.layers.popular(_ALL)
         everybody = np.concatenate([popular, self.wanted])
-        return Sources(cosines, near, tops, membership.layers, membership.weights, everybody, spare, new, new_near)
+        return Sources(cosines, near, own, tops, membership.layers, membership.weights, everybody, spare, new, new_near)
 
     def _working(self, n: int, slots: int) -> Scratch:
         """Working memory for so many items, where fewer than ``slots`` entries of a table speak for a user's clicks."""

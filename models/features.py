@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from models.feature_loops import rank, spread
 from models.popularity import HALF_LIVES
 
-SCORERS: Final = ("co", "co.short", "text", "text.like", "layer", "sequence", "linear")
+SCORERS: Final = ("co", "co.short", "text", "text.like", "layer", "sequence", "linear", "own")
 """Scorers of a user and an item: co, co of the newest clicks (each counts .6 of the next newer), text by the user's
-vector, text by single clicks (:mod:`models.likeness`), layers, the deep part (:mod:`models.sequence`) and the linear
-one (:mod:`models.linear`)."""
+vector, text by single clicks (:mod:`models.likeness`), layers, the deep part (:mod:`models.sequence`), the linear one
+(:mod:`models.linear`), and how often the user has chosen the item himself (:mod:`models.own`)."""
 
 FORMS: Final = ("ratio", "log", "rank")
 
@@ -42,7 +42,7 @@ FEATURES: Final = (
     "item.new",
 )
 
-PARTS: Final = ("co", "text", "layer", "sequence", "linear", "popularity", "new")
+PARTS: Final = ("co", "text", "layer", "sequence", "linear", "own", "popularity", "new")
 """What a reason tells apart; every feature belongs to one."""
 
 

@@ -168,7 +168,7 @@ class Filters:
         """
         n = len(self._allowed)
         met: list[Collection[int]] = [profile.seen for profile in profiles]
-        if self.repeat_after_s:
+        if self.repeating:
             met = [self._not_again(profile, now_ms // 1000) for profile in profiles]
         sizes = np.fromiter(map(len, met), np.int64, len(met))
         rows = self._rows.look_up(np.fromiter(chain.from_iterable(met), np.uint64, int(sizes.sum())))
@@ -180,6 +180,21 @@ class Filters:
         blocked = [self.users.rows(profile.user_id) for profile in profiles]
         self._counts["user_blocked"] += sum(map(len, blocked))
         return np.sort(np.concatenate([keys, *(rows + user * n for user, rows in enumerate(blocked))]))
+
+    @property
+    def repeating(self) -> bool:
+        """Whether anything that a user has met may be offered to him again."""
+        return bool(self.repeat_after_s)
+
+    def again(self, profile: Profile, now_ms: int) -> list[int]:
+        """What a user has met and may be offered again (hashes)."""
+        waits, now_s = self.repeat_after_s, now_ms // 1000
+        return [item for item, (at, event) in profile.seen.items() if event in waits and now_s - at >= waits[event]]
+
+    def rows_at(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """The rows of these items, -1 for those that :meth:`follow` has not seen; int64 of the same shape."""
+        rows: NDArray[np.int64] = self._rows.look_up(hashes)
+        return rows
 
     def _not_again(self, profile: Profile, now_s: int) -> list[int]:
         """What a user has met and may not be offered again yet (hashes)."""

@@ -285,6 +285,9 @@ def find(
         for item in sources.near[user]:
             if item >= 0:
                 k = _take(item, rows, k, state)
+        for item in sources.own[user]:
+            if item >= 0:
+                k = _take(item, rows, k, state)
         k = _take_said(CO, co, quota.co, damping, scratch, rows, k)
         k = _take_said(LINEAR, linear, quota.linear, damping, scratch, rows, k)
         k = _take_said(LIKE, like, quota.like, damping, scratch, rows, k)

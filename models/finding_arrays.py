@@ -48,6 +48,8 @@ class Sources(NamedTuple):
         Of every item with each user; empty where the nearest are found by an index.
     near : int64 [b, k]
         The nearest, in any order, -1 where there are fewer.
+    own : int64 [b, k]
+        What the user has chosen himself and may choose again, in any order, -1 where there is less.
     tops : int64 [layers, k]
         Top items of layers, the root's last; -1 where there are fewer.
     layers, weights : int64, float32 [b, 3]
@@ -64,6 +66,7 @@ class Sources(NamedTuple):
 
     cosines: NDArray[np.float32]
     near: NDArray[np.int64]
+    own: NDArray[np.int64]
     tops: NDArray[np.int64]
     layers: NDArray[np.int64]
     weights: NDArray[np.float32]

@@ -84,6 +84,9 @@ class Teacher:
         while end and profile.times[end - 1] == now_ms:
             end -= 1
         seen = profile.seen.copy()
+        often = profile.often.copy()
+        for item in map(recommender.items.hash_of, profile.names[end:]):
+            often[item] = often.get(item, 1) - 1
         for other in set(profile.names[end:]).difference(profile.names[:end]):
             seen.pop(recommender.items.hash_of(other), None)
         before = Profile(
@@ -91,6 +94,7 @@ class Teacher:
             clicks=profile.clicks - (len(profile.rows) - end),
             rows=profile.rows[max(0, end - WINDOW) : end],
             seen=seen,
+            often=often,
             # with clicks that no list has followed yet, the vector is of before them
             vector=None if profile.fresh or end < len(profile.rows) else profile.vector,
         )

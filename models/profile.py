@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from models.events import Click
 from models.items import ItemStore
 from models.pace import Pace
-from models.records import SEEN, HistoryEntry, ProfileRecord, encode, from_half, half
+from models.records import OFTEN, SEEN, HistoryEntry, ProfileRecord, encode, from_half, half
 
 HISTORY: Final = 50
 """Clicks that a profile keeps."""
@@ -49,6 +51,8 @@ class Profile:
         How many clicks at the end of the history are newer than the last published record.
     seen
         Item hash → (seconds since the epoch, event kind), in the order in which they were last seen.
+    often
+        Item hash → how many clicks, of those items in ``seen`` that he has clicked more than once.
     erased
         Nothing of before this moment is in here, ms since the epoch; 0: nothing was ever erased.
     paced, damped
@@ -73,6 +77,7 @@ class Profile:
     events: list[str] = field(default_factory=list)
     event_hashes: list[int] = field(default_factory=list)
     seen: dict[int, tuple[int, str]] = field(default_factory=dict)
+    often: dict[int, int] = field(default_factory=dict)
     vector: NDArray[np.float32] | None = None
     layer: str = ""
     layer_before: str = ""
@@ -96,7 +101,9 @@ class Profile:
         met = self.seen.pop(key, None)
         self.seen[key] = (click.ts // 1000, click.event)
         if len(self.seen) > limits.seen:
-            del self.seen[next(iter(self.seen))]
+            oldest = next(iter(self.seen))
+            del self.seen[oldest]
+            self.often.pop(oldest, None)
         if click.event in limits.negative_events:
             if current:
                 self.encoded = offset
@@ -106,6 +113,8 @@ class Profile:
             self.again = {}
         if met is not None:
             self.again[self.clicks] = met[0]
+            if met[1] not in limits.negative_events:
+                self.often[key] = self.often.get(key, 1) + 1
         self.fresh = min(self.fresh + 1, limits.history)
         row = items.mention(click.item_id)
         self.rows.append(row)
@@ -147,6 +156,8 @@ class Profile:
         for name, ts, event in zip(self.names, self.times, self.events, strict=True):
             # seen within the very second of the erasure, but after it: the clicks know it to the millisecond
             self.seen.setdefault(items.hash_of(name), (ts // 1000, event))
+        counts = Counter(map(items.hash_of, self.names))
+        self.often = {item: count for item, count in counts.items() if count > 1}
         self.clicks = len(kept)
         self.encoded, self.vector, self.layer, self.layer_before = -1, None, "", ""
         self.erased, self.paced, self.damped, self.again = until, 0, [], {}
@@ -188,6 +199,7 @@ class Profile:
                 layer_before=self.layer_before,
                 again=tuple(again),
                 again_at=tuple(again.values()),
+                often=_packed(self.often) if self.often else b"",
             )
         )
 
@@ -213,6 +225,7 @@ class Profile:
                     seen["item"].tolist(), seen["at"].tolist(), seen["event"].tolist(), strict=True
                 )
             },
+            often=dict(np.frombuffer(record.often, OFTEN).tolist()),
             vector=vector if len(vector) == items.dimension else None,
             layer=record.layer,
             layer_before=record.layer,
@@ -220,6 +233,13 @@ class Profile:
             paced=record.paced_ms,
             damped=[record.clicks - back for back in record.damped],
         )
+
+
+def _packed(often: Mapping[int, int]) -> bytes:
+    packed = np.empty(len(often), OFTEN)
+    packed["item"] = np.fromiter(often, np.uint64, len(often))
+    packed["times"] = np.minimum(np.fromiter(often.values(), np.int64, len(often)), np.iinfo(np.uint16).max)
+    return packed.tobytes()
 
 
 def _event_hash(event_id: str) -> int:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from models.layer_membership import Membership
     from models.layer_view import LayerView
 
+_OWN: Final = SHOWN.index("own")
 _CLICKS: Final = 10_000  # whose titles are kept from one list to the next
 
 
@@ -105,9 +106,12 @@ def published(ranked: RankedList, profile: Profile, items: ItemStore, clicks: Cl
         clicks.clear()
     out = []
     for row, total, values, causes in zip(ranked.rows, ranked.scores, ranked.parts, ranked.because, strict=True):
+        met, times = "", 0
+        if values[_OWN] > 0:
+            item = int(items.hashes[row])
+            met, times = profile.seen[item][1], profile.often.get(item, 1)
         clicked, named, first = name(causes, clicks)
-        text = sentence(
-            total, values, named, events[first] if named else "", ranked.label, featured=row in ranked.pinned
-        )
+        event = events.get(first, met) if named else ""  # what he chose himself may be longer ago
+        text = sentence(total, values, named, event, ranked.label, met=met, times=times, featured=row in ranked.pinned)
         out.append(RankedItem(ids[row], titles[row], total, Reason(text, clicked, dict(zip(SHOWN, values)))))  # noqa: B905 (the last part is there where there are boosts)
     return tuple(out)

@@ -31,6 +31,8 @@ DEFAULT_WEIGHTS: Final[dict[str, tuple[float, ...]]] = {
     "linear.ratio": (0.08, 0.00, 0.09, 0.09, 0.19, 0.20),
     "linear.log": (0.23, 0.28, 0.14, 0.23, 0.36, 0.17),
     "linear.rank": (0.27, 0.18, 0.34, 0.29, 0.24, 0.28),
+    "own.log": (0.00, 0.00, 0.00, 0.00, 0.00, 0.27),
+    "own.rank": (0.00, 0.00, 0.00, 0.00, 0.00, 0.20),
     "text.new": (0.77, 0.75, 0.80, 0.72, 0.79, 0.83),
     "popularity.300.ratio": (0.19, 0.12, 0.01, 0.00, 0.01, 0.01),
     "popularity.300.log": (0.50, 0.47, 0.48, 0.04, 0.08, 0.20),
@@ -45,7 +47,8 @@ DEFAULT_WEIGHTS: Final[dict[str, tuple[float, ...]]] = {
 """Feature → weight for each of :data:`~models.histories.BUCKETS`; a feature that is not named weighs nothing.
 
 Fitted by ``python -m ops.tune`` on the first fifth of ``movielens-100k``, ``movielens-100k-new`` and
-``../shared/data/online-retail:100000``, which the quality report only tunes with. Those of the parts in
+``../shared/data/online-retail:100000``, which the quality report only tunes with; those of the user's own items, which
+matter where items may come again, on that of its ``online-retail`` and ``completejourney``. Those of the parts in
 :data:`~models.features.OFF` count for who turns them on.
 """
 
@@ -72,6 +75,8 @@ class RankingConfig:
     """Co-clicked items that are looked at."""
     linear_candidates: int = 40
     """Items that are looked at since the linear part speaks for them."""
+    own_candidates: int = 60
+    """Items that are looked at since the user has chosen them himself, those most often; where they may come again."""
     layer_candidates: int = 45
     """Top items of the user's layers that are looked at."""
     popular_candidates: int = 30

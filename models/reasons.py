@@ -37,6 +37,7 @@ MATTERS: Final = 0.1
 """Share of all that raises an item from which on a part is told. Below it a click is no reason: where popularity alone
 ranks, co has a thousandth of the score, to put equals in order."""
 
+_OWN: Final = PARTS.index("own")
 _TITLE: Final = 60  # characters of a title in a sentence
 _TOLD: Final = Told(
     len(PARTS), co=PARTS.index("co"), text=PARTS.index("text"), linear=PARTS.index("linear"), share=MATTERS, tiny=1e-9
@@ -53,7 +54,8 @@ def because(
 ) -> NDArray[np.int64]:
     """For each user and item the rows of the clicks that raise it, the strongest first; -1 where there are fewer.
 
-    By what is clicked together, where that matters under the weights that serve (:data:`MATTERS`): co and the linear
+    What the user has chosen himself follows from that, where it matters, and from other clicks after it. By what is
+    clicked together, where that matters under the weights that serve (:data:`MATTERS`): co and the linear
     part, each click with its share of what each of them adds. Else by text where that matters, else by none. By text
     those clicks that the item reads like (:mod:`models.likeness`). Of an item that reads like none of them in
     particular, a click j raises the cosine of the user's vector u ∝ Σ a_j v_j with the item q where
@@ -74,7 +76,14 @@ def because(
     int64 [b, t, NAMED]
     """
     known = Vectors(items.vectors, items.mean, items.centred_scale)
-    return causes_of(tables, clicks, known, vectors, picked, parts, _TOLD, NAMED)
+    causes = causes_of(tables, clicks, known, vectors, picked, parts, _TOLD, NAMED)
+    own = parts[:, :, _OWN]
+    if own.any():
+        raised = np.maximum(parts[:, :, : len(PARTS)], 0).sum(axis=2)
+        itself = (own > 0) & (own >= np.float32(MATTERS) * raised)
+        causes[itself, 1:] = causes[itself, :-1]
+        causes[itself, 0] = picked[itself]
+    return causes
 
 
 class Clicks(dict[int, tuple[str, str]]):
@@ -110,7 +119,15 @@ def name(causes: Sequence[int], clicks: Clicks) -> tuple[tuple[str, ...], str, i
 
 
 def sentence(
-    total: float, parts: Sequence[float], named: str, event: str, layer: str, *, featured: bool = False
+    total: float,
+    parts: Sequence[float],
+    named: str,
+    event: str,
+    layer: str,
+    *,
+    met: str = "",
+    times: int = 0,
+    featured: bool = False,
 ) -> str:
     """One sentence for one item.
 
@@ -126,22 +143,27 @@ def sentence(
         Kind of the strongest.
     layer
         Label of the user's layer, empty where he is in none.
+    met, times
+        Kind of the user's last event with the item itself, and how often he has clicked it.
     featured
         The policy has put it there.
     """
-    co, text, own_layer, sequence, linear, popularity, new, *policy = parts  # as PARTS has them
+    co, text, own_layer, sequence, linear, own, popularity, new, *policy = parts  # as PARTS has them
     if policy:
         total -= policy[0]
         featured = featured or policy[0] > total
     if featured:
         return "Featured"
     raised = 0.0
-    for part in (co, text, own_layer, sequence, linear, popularity, new):
+    for part in (co, text, own_layer, sequence, linear, own, popularity, new):
         if part > 0:  # a learned weight may be below 0
             raised += part
     by_layer = layer and own_layer >= MATTERS * raised > 0
     together = (co if co > 0 else 0.0) + (linear if linear > 0 else 0.0)
     popular = popularity if layer else popularity + own_layer  # who is in no layer is with everybody
+    if own >= MATTERS * raised > 0 and own > max(together, text, sequence, popular):
+        # of many times it is known when the last was, and what kind of event that was
+        return f"Something you {VERBS.get(met, 'chose')} before" if times == 1 else f"Something you chose {times} times"
     if named:
         verb = VERBS.get(event, "chose")
         told = f"Because you {verb} {named}" if together >= MATTERS * raised else f"Like {named}, which you {verb}"

@@ -23,6 +23,7 @@ from models.histories import Histories
 from models.index import ItemIndex
 from models.items import ItemStore
 from models.neighbours import Neighbours
+from models.own import Own
 from models.policy import Policy
 from models.popularity import HALF_LIVES
 from models.profile import Profile
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from models.sequence import SequenceScorer
 
 _UNKNOWN: Final = np.zeros((1, 2 * len(HALF_LIVES)), np.float32)
-_LAYER, _SEQUENCE = SCORERS.index("layer"), SCORERS.index("sequence")
+_LAYER, _SEQUENCE, _OWN = (SCORERS.index(scorer) for scorer in ("layer", "sequence", "own"))
 _PART: Final = TO_PARTS.argmax(axis=1)  # which of PARTS a feature counts towards
 _CHUNK: Final = 64  # users at a time: more would push their features out of the processor's cache
 
@@ -310,15 +311,20 @@ class Recommender:
                 withheld = self.fatigue.withheld(profiles, withheld, offered, least, now_ms)
             self.sources.wanted = self.promotion.wanted(now_ms)
         with self._timed("candidates"):
-            found = self.sources.find(histories, vectors, membership, withheld, offered, least)
+            own = Own.of(profiles, self.filters, now_ms) if self.filters.repeating else None
+            mine = None if own is None else own.most(self.config.own_candidates)
+            found = self.sources.find(histories, vectors, membership, withheld, offered, least, mine)
         with self._timed("features"):
             rows, said = found.rows, found.said
             if "layer" in matters.any_of and self.layers is not None and membership is not None:
                 np.multiply(self.layers.candidate_scores(membership, rows), found.valid, out=said[_LAYER])
+            if own is not None:
+                said[_OWN] = own.of_candidates(rows, found.valid, len(self.items))
             counts = self.neighbours.counts[rows]
             if self.sequence is not None and self.sequence.version:  # it has not met what nobody has clicked
                 said[_SEQUENCE] = self.sequence.scores(histories, rows, found.valid & (counts > 0))
-            made = features_of(said, *self._popularity(rows), counts, matters.formed)
+            formed = matters.formed if own is not None else matters.formed[matters.formed != _OWN]
+            made = features_of(said, *self._popularity(rows), counts, formed)
         with self._timed("score"):
             scores = score(weights, made, found.valid)
         return Scored(found, made, histories.buckets, scores)

@@ -69,6 +69,8 @@ class ProfileRecord(Struct, frozen=True, array_like=True, kw_only=True):
     """Entries of ``history`` among the ``fresh`` ones whose item the user had met before, counted as ``damped``."""
     again_at: tuple[int, ...] = ()
     """When he last had, seconds since the epoch, for each of ``again``; empty in a record of before this was told."""
+    often: bytes = b""
+    """Packed :data:`OFTEN` rows: how often, of those of ``seen`` that the user has clicked more than once."""
 
     @property
     def last_ms(self) -> int:
@@ -93,6 +95,10 @@ class HistoryEntry(Struct, frozen=True, array_like=True):
 
 SEEN: Final = np.dtype([("item", "<u8"), ("at", "<u4"), ("event", "<u2")])
 """One remembered item: 64-bit hash of its id, seconds since the epoch, position of the event's kind."""
+
+
+OFTEN: Final = np.dtype([("item", "<u8"), ("times", "<u2")])
+"""One item: 64-bit hash of its id, and how many clicks."""
 
 
 class ApplyMark(Struct, frozen=True, array_like=True):

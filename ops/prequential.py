@@ -310,7 +310,11 @@ def run(
 
 
 def asked(system: System, block: Sequence[list[Click]]) -> tuple[list[Profile], list[int]]:
-    """The clicks of a block whose item is new to its user: the profile as it stands before each, and the item's row."""
+    """The clicks of a block whose item may be offered to its user: the profile as it stands before each, and the row.
+
+    That is, unless the system lets items come again, whose item is new to its user.
+    """
+    may_repeat = system.recommender.filters.may_repeat
     scratch: dict[str, Profile] = {}
     profiles: list[Profile] = []
     targets: list[int] = []
@@ -320,7 +324,7 @@ def asked(system: System, block: Sequence[list[Click]]) -> tuple[list[Profile], 
             if profile is None:
                 profile = scratch[click.user_id] = _copy(system.profile(click.user_id))
             row = system.items.row(click.item_id)
-            if system.items.encoded[row] and int(system.items.hashes[row]) not in profile.seen:
+            if system.items.encoded[row] and may_repeat(profile, row, click.ts):
                 profiles.append(_copy(profile))
                 targets.append(row)
         for click in group:
@@ -409,4 +413,5 @@ def _copy(profile: Profile) -> Profile:
         events=profile.events.copy(),
         event_hashes=profile.event_hashes.copy(),
         seen=profile.seen.copy(),
+        often=profile.often.copy(),
     )

@@ -42,6 +42,8 @@ class Strata:
         Of the ranker's learning: see :class:`~models.ranker_learning.LearningConfig`. A sample of 0 learns nothing.
     new_items
         Places of a list that are kept for new items.
+    repeats
+        What a user has clicked may be offered to him again at once.
     without
         Parts (of :data:`~models.features.PARTS`) whose features weigh nothing.
     """
@@ -56,16 +58,19 @@ class Strata:
         without: Collection[str] = OFF,
         new_items: int = 1,
         l2: float = L2,
+        repeats: bool = False,
     ) -> None:
         unknown = set(without) - set(PARTS)
         if unknown:
             raise ConfigurationError(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
         off = frozenset(without)
         learning = LearningConfig(step=step, sample=sample, without=off)
-        config = RankingConfig(mix=0.0, diversity=diversity, without=off, new_items=new_items)
+        again = {EVENT: 0.0} if repeats else {}
+        config = RankingConfig(mix=0.0, diversity=diversity, without=off, new_items=new_items, repeat_after_s=again)
         deep = None if "sequence" in without else SequenceLearning()
         l2 = 0.0 if "linear" in without else l2
         self.system = System(items, config, learning=learning, sequence=deep, l2=l2)
+        self._repeats = repeats
         self._offset = 0
 
     def recommend(self, questions: Questions, n: int) -> NDArray[np.int64]:
@@ -90,9 +95,21 @@ class Strata:
             k = len(known)
             profile = Profile(str(user), clicks=length, rows=known, seen=seen[i])
             profile.times, profile.events, profile.event_hashes = [questions.now] * k, [EVENT] * k, [0] * k
+            if self._repeats:
+                self._remember(profile)
             profiles.append(profile)
         self.system.place(profiles)
         return profiles
+
+    def _remember(self, profile: Profile) -> None:
+        """Give a user what he has met: as the system knows it, and his clicks since."""
+        known, hashes = self.system.profile(profile.user_id), self.system.items.hashes
+        since = profile.clicks - known.clicks
+        profile.seen, profile.often = known.seen.copy(), known.often.copy()
+        for item in hashes[profile.rows[max(0, len(profile.rows) - since) :]].tolist():
+            if item in profile.seen:
+                profile.often[item] = profile.often.get(item, 1) + 1
+            profile.seen[item] = (0, EVENT)
 
     def learn(self, clicks: Clicks) -> None:
         """Teach all its learners."""

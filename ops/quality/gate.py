@@ -15,9 +15,10 @@ from statistics import NormalDist
 from typing import Any, Final
 
 from models.features import OFF
-from ops.quality.methods import PARTS, SCORERS, STRATA, toggled
+from ops.quality.methods import OWN, OWN_ITEMS, PARTS, SCORERS, STRATA, toggled
 from ops.quality.outcome import LENGTHS, Outcome
-from ops.quality.study import Study
+from ops.quality.replay import Protocol
+from ops.quality.study import REPEATS, REPORTING, Study
 
 GATED: Final = ("all", "new items", "new users")
 ENOUGH: Final = 200
@@ -112,18 +113,32 @@ class Verdict:
 
 
 def evidence(study: Study, component: str) -> Evidence | None:
-    """From one data set; None while something is missing."""
-    whole, without = study.outcome(STRATA), study.outcome(toggled(component))
+    """From one data set; None while something is missing, or where the component has nothing to say."""
+    protocol, scorers = judged(component)
+    if not asked(component, [study]):
+        return None
+    whole, without = study.outcome(STRATA, protocol), study.outcome(toggled(component), protocol)
     if component in OFF:
         whole, without = without, whole
-    alone = dict(study.outcomes((*SCORERS, "popularity")))
-    if whole is None or without is None or len(alone) <= len(SCORERS):
+    alone = dict(study.outcomes(scorers, protocol))
+    if whole is None or without is None or len(alone) < len(scorers):
         return None
     gains = _gains(whole, without, GATED, 1)
     best = max(alone, key=lambda name: alone[name].rate())
     blend = Gain("all", whole.rate() - alone[best].rate(), whole.error("all", alone[best]))
     coverage = whole.coverage() - without.coverage()
     return Evidence(study.source.name, gains, coverage, best, blend, _gains(whole, without, LENGTHS, ENOUGH))
+
+
+def judged(component: str) -> tuple[Protocol, tuple[str, ...]]:
+    """How the component is judged, and against which scorers alone."""
+    return (REPEATS, (OWN_ITEMS, "popularity")) if component == OWN else (REPORTING, (*SCORERS, "popularity"))
+
+
+def asked(component: str, studies: Sequence[Study]) -> list[Study]:
+    """Those of the studies that judge it."""
+    protocol, _ = judged(component)
+    return [study for study in studies if not (protocol.repeats and study.source.new)]
 
 
 def _gains(whole: Outcome, without: Outcome, slices: Sequence[str], least: int) -> tuple[Gain, ...]:

@@ -113,7 +113,10 @@ SCORERS: Final[dict[str, Method]] = {
 }
 """Each of Strata's scorers by itself."""
 
-PARTS: Final = ("text", "layer", "sequence", "linear", "learning")
+OWN: Final = "own"
+"""The component that is judged where items may come again: elsewhere it is silent."""
+
+PARTS: Final = ("text", "layer", "sequence", "linear", "learning", OWN)
 """Components behind the gate."""
 
 
@@ -127,7 +130,9 @@ def _toggling(part: str) -> Params:
 
 
 TOGGLED: Final[dict[str, Method]] = {
-    toggled(part): Method("ops.peers.strata", "Strata", vectors=True, fixed=_toggling(part)) for part in PARTS
+    toggled(part): Method("ops.peers.strata", "Strata", vectors=True, fixed=_toggling(part))
+    for part in PARTS
+    if part != OWN
 }
 
 PLACES: Final[dict[str, Method]] = {
@@ -136,7 +141,15 @@ PLACES: Final[dict[str, Method]] = {
 }
 """What places kept for new items gain them, and what they cost the rest."""
 
-METHODS: Final[dict[str, Method]] = {STRATA: _STRATA, **PEERS, **SCORERS, **TOGGLED, **PLACES}
+OWN_ITEMS: Final = "own items"
+
+AGAIN: Final[dict[str, Method]] = {
+    OWN_ITEMS: Method("ops.peers.own", "OwnItems"),
+    toggled(OWN): Method("ops.peers.strata", "Strata", vectors=True, fixed=_toggling(OWN)),
+}
+"""What is measured beside the others where items may come again."""
+
+METHODS: Final[dict[str, Method]] = {STRATA: _STRATA, **PEERS, **SCORERS, **TOGGLED, **PLACES, **AGAIN}
 
 
 def method(name: str) -> Method:

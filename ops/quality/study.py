@@ -8,7 +8,20 @@ from typing import Final
 
 from ops.quality.cells import Cell
 from ops.quality.drift import NONE, SHIFTS
-from ops.quality.methods import HOURLY, METHODS, PEERS, PLACES, SCORERS, STRATA, TOGGLED, Params
+from ops.quality.methods import (
+    AGAIN,
+    HOURLY,
+    METHODS,
+    OWN,
+    OWN_ITEMS,
+    PEERS,
+    PLACES,
+    SCORERS,
+    STRATA,
+    TOGGLED,
+    Params,
+    toggled,
+)
 from ops.quality.outcome import Outcome
 from ops.quality.replay import Protocol
 from ops.quality.sources import Source
@@ -19,13 +32,19 @@ TUNING: Final = Protocol(start=0.1, stop=0.3, every=2)
 REPORTING: Final = Protocol(start=0.3)
 """Ties shuffled, no repeats: what the tables show first."""
 
-VARIANTS: Final = {
-    "ties kept": Protocol(start=0.3, ties="keep"),
-    "repeats allowed": Protocol(start=0.3, repeats=True),
-}
+REPEATS: Final = Protocol(start=0.3, repeats=True)
+"""Items may come again."""
+
+VARIANTS: Final = {"ties kept": Protocol(start=0.3, ties="keep"), "repeats allowed": REPEATS}
 
 VARIED: Final = (STRATA, *(name for name in PEERS if name != "SASRec"))
 """Without the one that alone would take as long as all others together."""
+
+
+def varied(protocol: Protocol) -> tuple[str, ...]:
+    """What is measured in a variant."""
+    return (*VARIED, *AGAIN) if protocol.repeats else VARIED
+
 
 BEFORE: Final = 0.1
 """Share of a stream that is asked for before it shifts."""
@@ -50,9 +69,9 @@ class Study:
 
         What is left out of Strata, put into it, kept in it, or ranks alone goes with Strata's own settings.
         """
-        if name in SCORERS:
+        if name in SCORERS or name == OWN_ITEMS:
             return ()
-        if name in TOGGLED or name in PLACES:
+        if name in TOGGLED or name in PLACES or name == toggled(OWN):
             name = STRATA
         best: tuple[float, Params] | None = None
         for params in METHODS[name].trials():
@@ -66,6 +85,8 @@ class Study:
     def cell(self, name: str, protocol: Protocol = REPORTING) -> Cell | None:
         """The cell that is reported, once its settings are chosen."""
         params = self.chosen(name)
+        if params is not None and protocol.repeats and METHODS[name].factory == STRATA:
+            params = (*params, ("repeats", True))  # a setting of who runs it, where the peers need not be told
         return None if params is None else Cell(self.source, name, params, protocol)
 
     def outcome(self, name: str, protocol: Protocol = REPORTING) -> Outcome | None:
@@ -90,7 +111,9 @@ class Study:
 
     def variants(self) -> list[Cell]:
         """Ties kept, repeats allowed; not for streams that are derived from another."""
-        return [] if self.source.new else self._cells(VARIED, VARIANTS.values())
+        if self.source.new:
+            return []
+        return [cell for protocol in VARIANTS.values() for cell in self._cells(varied(protocol), (protocol,))]
 
     def drift(self) -> dict[tuple[str, str], Cell]:
         """(shift, method) → the cell on the shifted stream, asked for from some time before the shift."""

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ops.quality.drift import FRESH, NONE, Adaptation
 from ops.quality.gate import Verdict
-from ops.quality.methods import HOURLY, METHODS, PEERS, PLACES, SCORERS, STRATA, TRIALS
+from ops.quality.methods import AGAIN, HOURLY, METHODS, PEERS, PLACES, SCORERS, STRATA, TRIALS
 from ops.quality.outcome import FIRST, LAGS, LENGTHS, SLICES, Outcome
-from ops.quality.study import TUNED, VARIANTS, VARIED, Study
+from ops.quality.study import TUNED, VARIANTS, VARIED, Study, varied
 from ops.quality.targets import best
 
 ROWS = (STRATA, HOURLY, *PEERS, *SCORERS)
@@ -67,7 +67,10 @@ def variants(study: Study) -> list[str]:
             lines += [f"Without {name}, to save time{part}.", ""]
     return lines + table(
         ("HR@10", *VARIANTS),
-        ((name, *(_rate(study.outcome(name, protocol)) for protocol in VARIANTS.values())) for name in VARIED),
+        (
+            (name, *(_rate(study.outcome(name, asked)) if name in varied(asked) else "" for asked in VARIANTS.values()))
+            for name in (*VARIED, *AGAIN)
+        ),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ops.quality.methods import HOURLY, PEERS, SCORERS, STRATA
+from ops.quality.methods import HOURLY, OWN_ITEMS, PEERS, SCORERS, STRATA
 from ops.quality.outcome import Outcome
 from ops.quality.study import VARIANTS, Study
 
@@ -54,9 +54,9 @@ def targets(study: Study) -> Iterator[Target]:
         return
     yield _over_best(name, ours, peers, 1.09 if name == "movielens-100k" else 1.05)
     for variant, protocol in VARIANTS.items() if not study.source.new else ():
-        varied, others = study.outcome(STRATA, protocol), dict(study.outcomes(PEERS, protocol))
-        if varied is not None and others:
-            yield _over_best(name, varied, others, 1.0, f", {variant}")
+        others = dict(study.outcomes((*PEERS, OWN_ITEMS) if protocol.repeats else PEERS, protocol))
+        if (asked := study.outcome(STRATA, protocol)) is not None and others:
+            yield _over_best(name, asked, others, 1.0, f", {variant}")
     if ours.asked.slices[REST].any():
         yield _over_best(name, ours, peers, 1.0, f", {REST}", REST)
     alone = dict(study.outcomes((*SCORERS, "popularity")))

@@ -80,6 +80,15 @@ def test_a_profile_keeps_what_came_after_the_erasure_and_nothing_else() -> None:
     assert not profile.erase(NOW + 5_000, items)
 
 
+def test_clicks_that_are_erased_are_counted_no_more() -> None:
+    items, profile = ItemStore(4), Profile("ann")
+    for n, item in enumerate(("tea", "tea", "rope", "tea", "tea", "rope")):
+        profile.apply(Click(user_id="ann", item_id=item, ts=NOW + 1_000 * n), n, items)
+    assert profile.often == {item_hash("tea"): 4, item_hash("rope"): 2}
+    profile.erase(NOW + 2_500, items)
+    assert profile.often == {item_hash("tea"): 2}
+
+
 def test_what_was_seen_in_the_very_second_of_the_erasure_but_after_it_stays_seen() -> None:
     items, profile = ItemStore(4), Profile("ann")
     profile.apply(Click(user_id="ann", item_id="i0", ts=NOW + 100), 0, items)

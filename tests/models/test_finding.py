@@ -57,11 +57,14 @@ class Case:
         new = np.sort(draw.choice(n, self.new, replace=False))
         self.cosines = cosines
         near = np.where(draw.random((b, 20)) < 0.8, draw.integers(n, size=(b, 20)), -1)
+        own = np.random.default_rng(self.seed + 1_000).integers(-1, n, (b, 9))
+        own[:, ::3] = -1
         tops = draw.integers(-1, n, (4, 5))
         layer_weights = draw.random((b, 3), np.float32) * (draw.random((b, 3)) < 0.7)
         self.sources = Sources(
             cosines if self.exact else np.empty((b, 0), np.float32),
             np.empty((b, 0), np.int64) if self.exact else near,
+            own,
             tops,
             draw.integers(-1, 3, (b, 3)),
             layer_weights.astype(np.float32),
@@ -127,7 +130,7 @@ class Case:
         named = [*sources.everybody.tolist()]
         for layer, weight in zip(sources.layers[user], sources.weights[user], strict=True):
             named += sources.tops[layer].tolist() if weight > 0 else []
-        named += sources.near[user].tolist()
+        named += sources.near[user].tolist() + sources.own[user].tolist()
         return found | {row for row in named if row >= 0 and self.free(user)[row]}
 
 
@@ -182,7 +185,7 @@ def test_near_by_text_are_about_as_many_as_wanted_and_the_nearest(seed: int) -> 
 def test_where_all_are_equally_near_they_are_twice_as_many_as_wanted_at_most() -> None:
     case = Case(items=2_000, quota=Quota(text=10, like=0, co=0, linear=0, layer=0, popular=0, new=0), fewest=0)
     case.cosines[:] = 0.5
-    assert max(case.find().counts) <= 2 * 10 + 7 + 15  # and what is popular, and on top in three layers
+    assert max(case.find().counts) <= 2 * 10 + 7 + 15 + 6  # and what is popular, on top in three layers, or his own
 
 
 @pytest.mark.parametrize("exact", [True, False])
@@ -285,7 +288,7 @@ def test_a_user_is_found_the_same_whoever_else_is_asked_for() -> None:
         s = case.sources
         alone.sources = s._replace(
             cosines=s.cosines[part], near=s.near[part], layers=s.layers[part], weights=s.weights[part],
-            new_near=s.new_near[part],
+            own=s.own[part], new_near=s.new_near[part],
         )  # fmt: skip
         assert found_by(alone.find(), 0) == together[user]
 
@@ -294,7 +297,7 @@ def test_where_a_sample_says_too_much_as_many_are_taken_as_wanted() -> None:
     case = Case(5, users=2, quota=Quota(0, 0, 14, 0, 0, 0, 0), exact=False, fewest=0, share_offered=1)
     case.sources = case.sources._replace(everybody=np.empty(0, np.int64))
     case.sources.weights[:] = 0
-    case.sources.near[:] = -1
+    case.sources.near[:] = case.sources.own[:] = -1
     case.seen = [np.empty(0, np.int64)] * 2
     case.damping[:] = 1
     case.clicks.co[1] = case.clicks.like[1] = [1, 0, 0, 0, 0, 0]
@@ -311,7 +314,7 @@ def test_of_equal_values_as_many_are_taken_as_wanted() -> None:
     case.damping[:] = 1
     case.clicks.co[case.clicks.co > 0] = 1  # so what is said is how many clicks say it
     case.sources.weights[:] = 0
-    case.sources.near[:] = -1
+    case.sources.near[:] = case.sources.own[:] = -1
     case.sources = case.sources._replace(everybody=np.empty(0, np.int64))
     found = case.find()
     crowded = 0

@@ -62,6 +62,30 @@ def test_the_history_and_the_memory_of_seen_items_are_bounded() -> None:
     assert (profile.fresh, profile.clicks) == (3, 10)
 
 
+def test_it_counts_how_often_he_clicks_what_he_clicks_again() -> None:
+    items, profile = ItemStore(4), Profile("u")
+    limits = ProfileLimits(seen=2)
+    for offset, one in enumerate("aba"):
+        profile.apply(click(one, ts=offset), offset, items, limits)
+    assert profile.often == {item_hash("a"): 2}, "what he has clicked once needs no count"
+    profile.apply(click("a", event="dismiss"), 3, items, limits)
+    assert profile.often == {item_hash("a"): 2}, "to say no is no click"
+    profile.apply(click("a", event_id="e"), 4, items, limits)
+    profile.apply(click("a", event_id="e"), 5, items, limits)
+    profile.apply(click("a"), 6, items, limits)
+    assert profile.often == {item_hash("a"): 3}, "a click after the dismissal is the first of the rest"
+    profile.apply(click("c"), 7, items, limits)
+    profile.apply(click("d"), 8, items, limits)
+    assert profile.often == {}, "what is no longer remembered as seen is not counted on"
+
+
+def test_a_count_beyond_what_a_record_holds_is_the_most_that_it_holds() -> None:
+    items, profile = ItemStore(4), Profile("u")
+    profile.seen, profile.often = {item_hash("a"): (1, "click")}, {item_hash("a"): 70_000}
+    restored = Profile.restore("u", decode(profile.record(items, 0), ProfileRecord), items)
+    assert restored.often == {item_hash("a"): 65_535}
+
+
 clicks = st.lists(
     st.builds(
         click,
@@ -83,6 +107,7 @@ def test_a_restored_profile_is_the_profile(stream: list[Click]) -> None:
     other = ItemStore(4)
     other.row("h")  # rows are a process's own: the record speaks of ids
     restored = Profile.restore("u", decode(profile.record(items, 7), ProfileRecord), other)
+    assert restored.often == profile.often
     assert (profile.layer_before, restored.layer_before) == ("", "3.5"), "that record is the one before the next"
     profile.layer_before = "3.5"
     assert restored.record(other, 7) == profile.record(items, 7)

@@ -171,6 +171,50 @@ def test_clicks_of_one_moment_are_asked_of_what_was_known_before_it(shop: Shop) 
     assert shop.items.row("tea-4") in found.rows[found.valid]  # of the same basket, and so one of its rivals
 
 
+def test_what_he_chose_himself_is_counted_up_to_the_moment() -> None:
+    shop = Shop(config=RankingConfig(repeat_after_s={"purchase": 0}))
+    shop.populate()
+    teacher, tea = Teacher(shop.recommender, EVERY), shop.items.row("tea-1")
+    shop.click("ann", "tea-1", "rope-1", "tea-1", ts=NOW - 5_000)
+    profile = shop.click("ann", "tea-1", "rope-1", "rope-2", "rope-2", ts=NOW)
+    question = teacher.question(profile, tea, 0, 7, NOW)
+    assert question is not None
+    shop.click("ann", "tea-1", ts=NOW + 1)
+    hashes = {name: int(shop.items.hashes[shop.items.row(name)]) for name in ("tea-1", "rope-1", "rope-2")}
+    asked = question.profile
+    assert [asked.often.get(hashes[name], 1) for name in ("tea-1", "rope-1")] == [2, 1]
+    assert hashes["rope-2"] not in asked.seen
+    scored = shop.recommender.score([asked], NOW)
+    own = scored.candidates.said[SCORERS.index("own"), 0]
+    assert dict(zip(scored.candidates.rows[0].tolist(), own.tolist(), strict=True))[tea] == 2
+
+
+def test_where_items_come_again_the_ranker_learns_what_his_own_are_worth() -> None:
+    """Of users who buy the same again and again, and of users who never do."""
+    learned = {}
+    for faithful in (True, False):
+        shop = Shop(config=RankingConfig(repeat_after_s={"purchase": 0}))
+        shop.populate()
+        ranker = RankerLearner(shop.recommender.learned.copy(), EVERY)
+        teacher, draw = Teacher(shop.recommender, EVERY), np.random.default_rng(0)
+        for step in range(300):
+            user, now = f"u{step % 20}", NOW + 1_000 * (step + 1)
+            profile = shop.profiles[user]
+            met = {shop.items.hashes[row]: row for row in range(len(shop.items))}
+            own = [met[item] for item in profile.seen]
+            others = sorted(set(range(len(shop.items))) - set(own))
+            row = int(draw.choice(own[:3] if faithful else others))
+            question = teacher.question(profile, row, 0, step, now)
+            assert question is not None
+            ranker.learn(teacher.lesson([question], now))
+            shop.click(user, shop.items.ids[row], ts=now)
+        at = [i for i, feature in enumerate(FEATURES) if part_of(feature) == "own"]
+        bucket = np.searchsorted(BUCKETS, 10, side="right") - 1
+        learned[faithful] = (ranker.learned() - shop.recommender.config.prior)[bucket, at].sum()
+    assert learned[True] > 0.3
+    assert learned[False] < -0.3
+
+
 def test_of_whom_nothing_was_known_before_the_moment_nothing_is(shop: Shop) -> None:
     profile = shop.click("ann", "tea-1", "tea-2")
     question = Teacher(shop.recommender, EVERY).question(profile, shop.items.row("tea-3"), 0, 7, NOW)

@@ -8,10 +8,10 @@ from models.features import PARTS
 from models.reasons import sentence
 
 
-def said(parts: dict[str, float], named: str = "", label: str = "") -> str:
+def said(parts: dict[str, float], named: str = "", label: str = "", times: int = 0) -> str:
     """The sentence of an item with these parts."""
     every = [parts.get(part, 0.0) for part in PARTS]
-    return sentence(sum(every), every, named, "view", label)
+    return sentence(sum(every), every, named, "view", label, met="purchase", times=times)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,13 @@ def said(parts: dict[str, float], named: str = "", label: str = "") -> str:
 )
 def test_what_lowers_an_item_is_not_why_it_is_here(parts: dict[str, float], text: str) -> None:
     assert said(parts, label="Tea") == text
+
+
+def test_what_he_chose_himself_is_told_where_it_counts_most() -> None:
+    assert said({"own": 1.0, "co": 0.6}, "Tea", times=1) == "Something you bought before"
+    assert said({"own": 1.0, "co": 0.6}, "Tea", times=12) == "Something you chose 12 times"
+    assert said({"own": 0.5, "co": 0.6}, "Tea", times=12) == "Because you looked at Tea"
+    assert said({"own": -1.0, "co": 0.6}, "Tea", times=12) == "Because you looked at Tea"
 
 
 def test_a_share_is_one_of_what_raises_the_item() -> None:

@@ -17,6 +17,7 @@ from models.items import ItemStore
 from ops.peers.ease import EASE
 from ops.peers.ials import IALS
 from ops.peers.item_knn import ItemKNN
+from ops.peers.own import OwnItems
 from ops.peers.popularity import Popularity
 from ops.peers.protocol import HISTORY, Clicks, Peer, Questions, top
 from ops.peers.river_mf import RiverMF
@@ -43,6 +44,7 @@ PEERS: dict[str, Callable[[], Peer]] = {
     "ials": lambda: IALS(ITEMS, factors=8, every=EVERY),
     "sasrec": lambda: SASRec(ITEMS, dimension=16, steps=30, rate=1e-2, every=EVERY),
     "river_mf": lambda: RiverMF(ITEMS, rate=0.1),
+    "own_items": lambda: OwnItems(ITEMS),
     "strata": lambda: Strata(store()),
     **{f"{scorer} alone": lambda scorer=scorer: Alone(store(), scorer=scorer) for scorer in SCORERS},  # type: ignore[misc]
 }
@@ -197,6 +199,39 @@ def test_rivers_scores_are_rivers_own_predictions() -> None:
     best = peer.recommend(asked([[]], [5]), 10)[0].tolist()
     scores = {row: peer.model.predict_one(5, row) for row in range(ITEMS) if peer._clicked[row]}
     assert best == sorted(scores, key=lambda row: -scores[row])[:10]
+
+
+def again(histories: list[list[int]], users: list[int], lengths: list[int]) -> Questions:
+    """Where whatever a user has clicked may come again."""
+    made = asked(histories, users)
+    return Questions(made.users, made.histories, np.array(lengths), np.empty(0, np.int64), made.now, made.items)
+
+
+def test_own_items_go_by_all_clicks_of_the_user_to_the_last() -> None:
+    peer = OwnItems(ITEMS)
+    clicked = [5] * 3 + [7] * 2 + [9]
+    peer.learn(Clicks(np.zeros(6, np.int64), np.array(clicked), np.arange(6)))
+    peer.learn(Clicks(np.array([1]), np.array([30]), np.array([7])))
+    assert peer.recommend(again([[9, 7, 7]], [0], [6]), 3).tolist() == [[5, 7, 9]], "beyond what the question shows"
+    newer = again([[9, 9, 9, 9, 7, 7], [], [40]], [0, 2, 3], [9, 0, 1])
+    made = peer.recommend(newer, 4)
+    assert made[0].tolist() == [9, 5, 7, 30]
+    assert made[1].tolist()[0] in (5, 9, 30)
+    assert made[2].tolist()[0] == 40
+
+
+def test_strata_remembers_what_a_user_chose_and_may_choose_again() -> None:
+    peer = Strata(store(), repeats=True)
+    at = 3_000_000 - 1000 * np.arange(6)[::-1]
+    peer.learn(Clicks(np.zeros(6, np.int64), np.array([5, 5, 5, 7, 7, 9]), at))
+    (profile,) = peer.profiles(again([[9, 9, 9, 7, 7, 5, 5, 5]], [0], [8]))
+    named = {peer.system.items.row(f"{GROUPS[0]}-{i}"): i for i in range(EACH)}
+    counts = {named[peer.system.items.find(peer.system.items.ids[row])]: row for row in set(profile.rows)}
+    hashes = peer.system.items.hashes
+    assert {item: profile.often.get(int(hashes[row]), 1) for item, row in counts.items()} == {5: 3, 7: 2, 9: 3}
+    assert {5, 7, 9} <= set(peer.recommend(again([[9, 7, 7, 5, 5, 5]], [0], [6]), 10)[0].tolist())
+    forgetful = Strata(store())
+    assert not forgetful.profiles(again([[9]], [0], [1]))[0].seen
 
 
 def test_without_a_part_its_features_weigh_nothing() -> None:
