@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.filters import Filters
+from models.histories import Histories
 from models.profile import Profile
 
 
@@ -84,4 +85,28 @@ class Own(NamedTuple):
             made[user] = times[rows[user]]
             times[self.rows[own]] = 0
         made *= valid
+        return made
+
+    def rested(self, histories: Histories, rows: NDArray[np.int64], times: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How long ago users have last clicked their own items among the candidates.
+
+        Parameters
+        ----------
+        histories
+            Theirs.
+        rows : int64 [b, m]
+        times : float32 [b, m]
+            :meth:`of_candidates`.
+
+        Returns
+        -------
+        float32 [b, m]
+            1 − .95^k, k clicks back; 1 of what is not in the history, 0 of what is not their own.
+        """
+        made = (times > 0).astype(np.float32)
+        lately = np.zeros(max(int(rows.max(initial=0)), int(histories.rows.max(initial=0))) + 1, np.float32)
+        for user, (clicked, weights) in enumerate(zip(histories.rows, histories.long, strict=True)):
+            np.maximum.at(lately, clicked, weights)
+            made[user] *= 1 - lately[rows[user]]
+            lately[clicked] = 0
         return made

@@ -315,16 +315,17 @@ class Recommender:
             mine = None if own is None else own.most(self.config.own_candidates)
             found = self.sources.find(histories, vectors, membership, withheld, offered, least, mine)
         with self._timed("features"):
-            rows, said = found.rows, found.said
+            rows, said, ago = found.rows, found.said, None
             if "layer" in matters.any_of and self.layers is not None and membership is not None:
                 np.multiply(self.layers.candidate_scores(membership, rows), found.valid, out=said[_LAYER])
             if own is not None:
                 said[_OWN] = own.of_candidates(rows, found.valid, len(self.items))
+                ago = own.rested(histories, rows, said[_OWN])
             counts = self.neighbours.counts[rows]
             if self.sequence is not None and self.sequence.version:  # it has not met what nobody has clicked
                 said[_SEQUENCE] = self.sequence.scores(histories, rows, found.valid & (counts > 0))
             formed = matters.formed if own is not None else matters.formed[matters.formed != _OWN]
-            made = features_of(said, *self._popularity(rows), counts, formed)
+            made = features_of(said, *self._popularity(rows), counts, formed, ago)
         with self._timed("score"):
             scores = score(weights, made, found.valid)
         return Scored(found, made, histories.buckets, scores)

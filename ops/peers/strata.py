@@ -96,12 +96,12 @@ class Strata:
             profile = Profile(str(user), clicks=length, rows=known, seen=seen[i])
             profile.times, profile.events, profile.event_hashes = [questions.now] * k, [EVENT] * k, [0] * k
             if self._repeats:
-                self._remember(profile)
+                self._remember(profile, questions.now)
             profiles.append(profile)
         self.system.place(profiles)
         return profiles
 
-    def _remember(self, profile: Profile) -> None:
+    def _remember(self, profile: Profile, now: int) -> None:
         """Give a user what he has met: as the system knows it, and his clicks since."""
         known, hashes = self.system.profile(profile.user_id), self.system.items.hashes
         since = profile.clicks - known.clicks
@@ -109,7 +109,7 @@ class Strata:
         for item in hashes[profile.rows[max(0, len(profile.rows) - since) :]].tolist():
             if item in profile.seen:
                 profile.often[item] = profile.often.get(item, 1) + 1
-            profile.seen[item] = (0, EVENT)
+            profile.seen[item] = (now // 1000, EVENT)
 
     def learn(self, clicks: Clicks) -> None:
         """Teach all its learners."""

@@ -61,7 +61,9 @@ def test_of_what_does_not_matter_there_is_the_ratio_alone() -> None:
     draw = np.random.default_rng(4)
     values, popularity = draw.random((len(SCORERS), 3, 50), np.float32), np.zeros((1, 2 * len(HALF_LIVES)), np.float32)
     given = values, popularity, np.zeros((3, 50), np.int32), draw.random((3, 50), np.float32)
-    whole, some = features_of(*given), features_of(*given, np.array([1, 5]))
+    rested = draw.random((3, 50), np.float32)
+    whole, some = features_of(*given, rested=rested), features_of(*given, np.array([1, 5]), rested)
+    np.testing.assert_array_equal(column(whole, "own.rested"), rested)
     for feature, name in enumerate(FEATURES):
         scorer, _, form = name.rpartition(".")
         left_out = scorer in SCORERS and scorer not in (SCORERS[1], SCORERS[5]) and form in FORMS[1:]

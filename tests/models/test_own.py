@@ -7,6 +7,7 @@ import pytest
 from small_shop import NOW, Shop
 
 from models.features import FEATURES, PARTS, SCORERS, part_of
+from models.histories import Histories
 from models.own import Own
 from models.profile import Profile
 from models.ranker import DEFAULT_WEIGHTS, RankingConfig
@@ -38,6 +39,23 @@ def test_it_is_what_may_come_again_by_how_often_he_clicked_it(shop: Shop) -> Non
     rows = np.array([[shop.items.row(name) for name in ("tea-1", "tea-3", "boots-1")]] * 3)
     valid = np.array([[1, 1, 1], [1, 1, 1], [1, 1, 0]], np.bool_)
     assert own.of_candidates(rows, valid, len(shop.items)).tolist() == [[3, 0, 0], [0, 0, 0], [0, 0, 0]]
+
+
+def test_the_longer_ago_he_clicked_it_the_more_it_is_rested(shop: Shop) -> None:
+    ann = shop.click(
+        "ann", "tea-9", *(f"tea-{i % 5}" for i in range(60)), "rope-1", "rope-2", "rope-1", ts=NOW - 90_000
+    )
+    profiles = [ann, shop.click("bob", "rope-2", ts=NOW - 90_000)]
+    own = Own.of(profiles, shop.recommender.filters, NOW)
+    rows = np.array([[shop.items.row(name) for name in ("rope-1", "rope-2", "tea-4", "tea-9", "boots-1")]] * 2)
+    times = own.of_candidates(rows, np.ones(rows.shape, np.bool_), len(shop.items))
+    made = own.rested(Histories.of(profiles), rows, times)
+    expected = [[0, 1 - 0.95, 1 - 0.95**3, 1, 0], [0, 0, 0, 0, 0]]
+    assert made == pytest.approx(np.array(expected), abs=1e-6)
+    scored = shop.recommender.score(profiles, NOW)
+    column = scored.features[0, FEATURES.index("own.rested")]
+    at = scored.candidates.rows[0].tolist().index(shop.items.row("tea-9"))
+    assert column[at] == 1
 
 
 def test_what_is_not_in_the_catalogue_any_more_moves_nobody_elses(shop: Shop) -> None:
