@@ -235,6 +235,9 @@ def evaluate(
         bool, typer.Option(help="Re-encode users through BERT, as the live system does (slow).")
     ] = False,
     peers: Annotated[bool, typer.Option("--peers", help="Beside what else one could run, untuned.")] = False,
+    repeats: Annotated[
+        bool, typer.Option("--repeats", help="What a user has clicked may be offered to him again at once.")
+    ] = False,
 ) -> None:
     """Measure list quality on a data set, without Kafka: each click is asked for, then learned."""
     from ops import evaluate as evaluation
@@ -249,6 +252,7 @@ def evaluate(
             limit=limit,
             model=effective.model,
             encode_users=encode_users,
+            repeats=repeats,
             config=effective.ranking,
         )
         for ties in ("shuffle", "keep")
@@ -257,7 +261,7 @@ def evaluate(
     if peers:
         from ops.quality import quick
 
-        console.print(quick.table(data, warm_up=warm_up, seed=seed, limit=limit))
+        console.print(quick.table(data, warm_up=warm_up, seed=seed, limit=limit, repeats=repeats))
 
 
 @app.command()

@@ -29,6 +29,7 @@ def evaluate(
     model: str | None = None,
     encode_users: bool = False,
     alone: bool = True,
+    repeats: bool = False,
     config: RankingConfig | None = None,
 ) -> Evaluation:
     """Evaluate the models on a data set, prequentially and without Kafka.
@@ -50,6 +51,9 @@ def evaluate(
         user's vector is the decayed mean of his items' (a = 0).
     alone
         Also evaluate each scorer alone.
+    repeats
+        What a user has clicked may be offered to him again at once, whatever kind of event it was; otherwise what
+        ``config`` lets come again.
     config
         Settings of the ranking.
     """
@@ -60,6 +64,8 @@ def evaluate(
     clicked = {click.item_id for click in clicks}
     # the whole catalogue is on offer, but of a data set cut short only what the cut can know of
     items = catalogue.of(source, encoder, None if limit is None else clicked)
+    if repeats:
+        config = replace(config, repeat_after_s=dict.fromkeys({click.event for click in clicks}, 0.0))
     if not encode_users:
         config = replace(config, mix=0.0)
     system = System(items, config, encoder if encode_users else None)
@@ -98,7 +104,7 @@ def summary(outcome: Evaluation) -> list[str]:
     """What else is to be said, a line each."""
     lines = [
         f"{outcome.clicks:,} clicks on {outcome.items:,} items; {outcome.warm_up:,} to warm up, then "
-        f"{outcome.tested:,} tested: those whose item was new to its user."
+        f"{outcome.tested:,} tested: those whose item its user had not met, or may meet again."
     ]
     if CO in outcome.methods:
         lines.append(_difference(outcome, CO))

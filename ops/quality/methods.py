@@ -152,6 +152,11 @@ AGAIN: Final[dict[str, Method]] = {
 METHODS: Final[dict[str, Method]] = {STRATA: _STRATA, **PEERS, **SCORERS, **TOGGLED, **PLACES, **AGAIN}
 
 
+def allowing_repeats(name: str, params: Params) -> Params:
+    """A method's settings where items may come again: Strata is told so by a setting, and no peer need be."""
+    return (*params, ("repeats", True)) if METHODS[name].factory == STRATA else params
+
+
 def method(name: str) -> Method:
     """One by name.
 

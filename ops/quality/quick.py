@@ -7,14 +7,14 @@ from pathlib import Path
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from ops.quality.methods import METHODS, PEERS, STRATA
+from ops.quality.methods import METHODS, OWN_ITEMS, PEERS, STRATA, allowing_repeats
 from ops.quality.outcome import SLICES, Asked, Outcome
 from ops.quality.replay import Protocol, replay
 from ops.quality.sources import Source
 from ops.quality.tables import rate, signed
 
 
-def table(data: str, *, warm_up: float, seed: int, limit: int | None) -> Table:
+def table(data: str, *, warm_up: float, seed: int, limit: int | None, repeats: bool = False) -> Table:
     """Run them all, one after another, and put what they reached side by side.
 
     Parameters
@@ -23,13 +23,17 @@ def table(data: str, *, warm_up: float, seed: int, limit: int | None) -> Table:
         As in :class:`~ops.quality.sources.Source`.
     warm_up
         Share of the clicks that are only learned.
+    repeats
+        What a user has clicked may be offered to him again, and a user's own items are one more peer.
     """
     source = Source(Path(data).name, data, limit)
-    stream, protocol = source.stream(), Protocol(start=warm_up, seed=seed)
+    stream, protocol = source.stream(), Protocol(start=warm_up, seed=seed, repeats=repeats)
     made: dict[str, Outcome] = {}
-    for name in (STRATA, *PEERS):
+    for name in (STRATA, *PEERS, *((OWN_ITEMS,) if repeats else ())):
+        params = METHODS[name].trials()[0]
+        params = allowing_repeats(name, params) if repeats else params
         with threadpool_limits(1):  # a core each; and implicit, which has threads of its own, says so otherwise
-            peer = METHODS[name].make(source, stream.items, METHODS[name].trials()[0])
+            peer = METHODS[name].make(source, stream.items, params)
             replayed = replay(peer, stream, protocol)
         made[name] = Outcome(Asked.of(stream, protocol, replayed.at), replayed)
     title = f"{source.name}: beside peers, all with default settings (make bench-quality tunes them)"

@@ -20,6 +20,7 @@ from ops.quality.methods import (
     STRATA,
     TOGGLED,
     Params,
+    allowing_repeats,
     toggled,
 )
 from ops.quality.outcome import Outcome
@@ -85,8 +86,8 @@ class Study:
     def cell(self, name: str, protocol: Protocol = REPORTING) -> Cell | None:
         """The cell that is reported, once its settings are chosen."""
         params = self.chosen(name)
-        if params is not None and protocol.repeats and METHODS[name].factory == STRATA:
-            params = (*params, ("repeats", True))  # a setting of who runs it, where the peers need not be told
+        if params is not None and protocol.repeats:
+            params = allowing_repeats(name, params)
         return None if params is None else Cell(self.source, name, params, protocol)
 
     def outcome(self, name: str, protocol: Protocol = REPORTING) -> Outcome | None:

@@ -166,7 +166,7 @@ def test_evaluate_asks_for_every_click_of_a_folder_in_both_orders_of_those_of_a_
     data = write(tmp_path / "books", [msgspec.to_builtins(book) for book in BOOKS], clicks)
     done = strata("evaluate", "--data", str(data.folder), "--limit", "150", "--warm-up", "0.4", model=tiny)
     assert done.returncode == 0, done.stderr
-    told = "150 clicks on 40 items; 60 to warm up, then 86 tested: those whose item was new to its user."
+    told = "150 clicks on 40 items; 60 to warm up, then 86 tested: those whose item its user had not met"
     assert done.stdout.count(told) == 2, "a block of 64 is learned before the first is asked for"
     shuffled, kept = re.findall(rf"^│ {BLEND} +│ +(0\.\d+|1\.0+) +│(.+)$", done.stdout, re.MULTILINE)
     assert min(float(shuffled[0]), float(kept[0])) > 0.5

@@ -73,6 +73,19 @@ def test_only_items_new_to_their_user_are_asked_for() -> None:
     assert run(clicks, warm_up=0.0).tested == 4
 
 
+def test_where_items_may_come_again_they_are_asked_for_and_what_a_user_chose_himself_is_found() -> None:
+    draw = np.random.default_rng(1)
+    own = {user: draw.choice(120, 2, replace=False) for user in range(30)}
+    ids = [f"{name}-{i}" for name in GROUPS for i in range(20)]
+    clicks = [
+        Click(user_id=f"u{i % 30}", item_id=ids[draw.choice(own[i % 30])], ts=NOW + 60_000 * i) for i in range(900)
+    ]
+    system = System(catalogue(), RankingConfig(mix=0.0, repeat_after_s={"click": 30}))
+    outcome = prequential.run(system, "shop", clicks, warm_up=0.2, ties="shuffle", seed=7, alone=False)
+    assert outcome.tested > 600
+    assert outcome.methods[BLEND].hit_rate() > 0.95
+
+
 def test_two_runs_are_equal_and_the_seed_orders_ties() -> None:
     clicks = [Click(user_id=c.user_id, item_id=c.item_id, ts=c.ts // 20_000 * 20_000) for c in stream(600)]
     first, again, other = (run(clicks, seed=seed) for seed in (1, 1, 2))

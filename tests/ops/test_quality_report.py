@@ -20,12 +20,12 @@ from ops.bench import quality
 from ops.quality import gate, plots, quick, tables
 from ops.quality.drift import AT, FRESH, NONE, SHIFTS, Adaptation, from_nothing, items_exchanged, users_pass_by
 from ops.quality.gate import Evidence, Gain, Verdict
-from ops.quality.methods import PARTS, PEERS, SCORERS, STRATA
+from ops.quality.methods import OWN_ITEMS, PARTS, PEERS, SCORERS, STRATA, allowing_repeats
 from ops.quality.outcome import FIRST, LENGTHS, Asked, Outcome
 from ops.quality.replay import Protocol, Replayed
-from ops.quality.sources import Source
+from ops.quality.sources import Source, source
 from ops.quality.stream import Stream
-from ops.quality.study import REPORTING, VARIANTS, Study
+from ops.quality.study import REPEATS, REPORTING, VARIANTS, Study, varied
 from ops.quality.targets import Target, missed, ratio, targets
 from producers.dataset import write
 
@@ -85,6 +85,36 @@ def test_the_whole_study_runs_and_a_second_run_computes_nothing(
     assert len(list(folder.glob("*.svg"))) == 2  # the stream is too short for the third, adaptation
     quality.main(given)
     assert "tuning" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_where_items_come_again_the_users_own_are_a_peer_and_strata_is_told(folder: Path) -> None:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(quick.table(str(folder / "toy"), warm_up=0.3, seed=7, limit=600, repeats=True))
+    text = console.export_text()
+    assert OWN_ITEMS in text
+    (cell,) = Study(source(str(folder / "toy"))).variants()
+    assert (cell.method, cell.protocol) == (OWN_ITEMS, REPEATS), "of all else nothing is tuned yet"
+    assert allowing_repeats(STRATA, (("l2", 1.0),)) == (("l2", 1.0), ("repeats", True))
+    assert allowing_repeats("EASE", ()) == ()
+    assert {*varied(REPEATS)} - {*varied(REPORTING)} == {OWN_ITEMS, "Strata without own"}
+
+
+def test_what_is_silent_elsewhere_is_judged_where_items_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {
+        (STRATA, REPEATS): (0.5, 0.5),
+        ("Strata without own", REPEATS): (0.3, 0.3),
+        (OWN_ITEMS, REPEATS): (0.4, 0.4),
+        (STRATA, REPORTING): (0.9, 0.9),
+    }
+    measured(monkeypatch, lambda name, protocol: asked.get((name, protocol), (0.01, 0.01)))
+    monkeypatch.setattr(gate, "GATED", ("all", "new items"))
+    monkeypatch.setattr(gate, "LENGTHS", ())
+    found = gate.evidence(Study(Source("toy", "")), "own")
+    assert found is not None
+    assert (found.best, found.gains[0].gain) == (OWN_ITEMS, pytest.approx(0.2, abs=0.03))
+    assert found.blend.gain == pytest.approx(0.1, abs=0.03)
+    assert gate.evidence(Study(Source("toy", "", new=True)), "own") is None, "derived streams are asked in one way only"
 
 
 @pytest.mark.slow
@@ -384,8 +414,6 @@ def test_where_strata_is_behind_is_told_in_a_sentence() -> None:
 
 
 def test_a_shifted_source_is_another_stream(folder: Path) -> None:
-    from ops.quality.sources import source
-
     plain = source(str(folder / "toy"))
     shifted = replace(plain, shift="users").stream()
     assert shifted.rows.tolist() == plain.stream().rows.tolist()
