@@ -45,12 +45,13 @@ def test_the_longer_ago_he_clicked_it_the_more_it_is_rested(shop: Shop) -> None:
     ann = shop.click(
         "ann", "tea-9", *(f"tea-{i % 5}" for i in range(60)), "rope-1", "rope-2", "rope-1", ts=NOW - 90_000
     )
-    profiles = [ann, shop.click("bob", "rope-2", ts=NOW - 90_000)]
+    bob = shop.click("bob", "rope-1", *(f"tea-{i % 5}" for i in range(60)), ts=NOW - 90_000)
+    profiles = [ann, bob]
     own = Own.of(profiles, shop.recommender.filters, NOW)
     rows = np.array([[shop.items.row(name) for name in ("rope-1", "rope-2", "tea-4", "tea-9", "boots-1")]] * 2)
     times = own.of_candidates(rows, np.ones(rows.shape, np.bool_), len(shop.items))
     made = own.rested(Histories.of(profiles), rows, times)
-    expected = [[0, 1 - 0.95, 1 - 0.95**3, 1, 0], [0, 0, 0, 0, 0]]
+    expected = [[0, 1 - 0.95, 1 - 0.95**3, 1, 0], [1, 0, 0, 0, 0]]
     assert made == pytest.approx(np.array(expected), abs=1e-6)
     scored = shop.recommender.score(profiles, NOW)
     column = scored.features[0, FEATURES.index("own.rested")]
@@ -97,6 +98,37 @@ def test_its_cause_is_named_after_it_is_gone_from_the_history(shop: Shop) -> Non
     (ranked,) = shop.recommender.recommend([ann], NOW, 20)
     items = {item.item_id: item for item in shop.recommender.ranked_items(ranked, ann)}
     assert items["paint-7"].reason.because[0] == "paint-7"
+
+
+def test_his_own_items_are_looked_at_whatever_else_is() -> None:
+    few = RankingConfig(
+        repeat_after_s={"purchase": 60}, text_candidates=8, like_candidates=4, co_candidates=4, linear_candidates=0,
+        layer_candidates=3, popular_candidates=2, new_candidates=0, new_items=0, own_candidates=2,
+    )  # fmt: skip
+    shop = Shop(config=few)
+    shop.populate()
+    shop.click("ann", "paint-7", "paint-7", "rope-1", "rope-1", "rope-1", "boots-9", ts=NOW - 90_000)
+    ann = shop.click("ann", *(f"tea-{i % 5}" for i in range(60)), ts=NOW - 80_000)
+    scored = shop.recommender.score([ann], NOW)
+    rows = scored.candidates.rows[0].tolist()
+    assert len(rows) < 60
+    own = dict(zip(shop.ids(rows), scored.candidates.said[OWN, 0].tolist(), strict=True))
+    assert not {"paint-7", "boots-9"} & set(own), "he has clicked others more often"
+    ann.often = {item: times for item, times in ann.often.items() if times < 10}
+    scored = shop.recommender.score([ann], NOW)
+    own = dict(zip(shop.ids(scored.candidates.rows[0].tolist()), scored.candidates.said[OWN, 0].tolist(), strict=True))
+    assert (own["rope-1"], own["paint-7"]) == (3, 2)
+    assert "boots-9" not in own
+
+
+def test_it_has_share_logarithm_and_rank_as_every_scorer_has(shop: Shop) -> None:
+    ann = shop.click("ann", "tea-1", "rope-1", "tea-1", "tea-1", ts=NOW - 90_000)
+    scored = shop.recommender.score([ann], NOW)
+    rows = shop.ids(scored.candidates.rows[0].tolist())
+    for feature, tea, rope in (("ratio", 1, 1 / 3), ("rank", 1, 1 / 1.2), ("log", np.log(1001) / 3, None)):
+        column = dict(zip(rows, scored.features[0, FEATURES.index(f"own.{feature}")].tolist(), strict=True))
+        assert column["tea-1"] == pytest.approx(tea, rel=1e-3)
+        assert rope is None or column["rope-1"] == pytest.approx(rope, rel=1e-3)
 
 
 def test_where_nothing_may_come_again_it_says_nothing_and_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
