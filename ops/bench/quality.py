@@ -15,6 +15,7 @@ from typing import Final
 from ops.bench.machine import commit
 from ops.quality import cells, report
 from ops.quality.cells import Cell
+from ops.quality.gate import second_runs
 from ops.quality.sources import source, sources
 from ops.quality.study import Study
 
@@ -34,6 +35,7 @@ def steps(studies: Sequence[Study]) -> Iterator[tuple[str, list[Cell]]]:
             yield "adaptation", list(study.drift().values())
     for study in studies:
         yield "variants", study.variants()
+    yield "a second time", second_runs(studies)
 
 
 def main(given: Sequence[str] | None = None) -> None:

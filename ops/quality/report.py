@@ -12,7 +12,7 @@ from typing import Any
 from ops.bench.machine import cpu, versions
 from ops.quality import plots, tables
 from ops.quality.drift import AT, FRESH, ITEMS, NONE, SHIFTS, Adaptation
-from ops.quality.gate import ENOUGH, asked, beyond_chance, verdicts
+from ops.quality.gate import ENOUGH, asked, beyond_chance, second_runs, verdicts
 from ops.quality.methods import STRATA, TRIALS
 from ops.quality.study import Study
 from ops.quality.targets import missed, targets
@@ -62,9 +62,11 @@ _PROMISED = (
 _GATE = (
     "What Strata gains by each component: HR@10 with it − without it, paired. *On*: nowhere is a scorer alone better "
     "than Strata by more than a standard error, and somewhere a slice gains more than the best of so many would by "
-    "chance in one report of twenty ({errors:.2f} errors for {slices}), or coverage a hundredth. *own*, what the user "
-    "has clicked himself, is judged where items may come again, since elsewhere it is silent. A verdict is final "
-    "when every data set is finished; `quality.json` says whether that is so."
+    "chance in one report of twenty ({errors:.2f} errors for {slices}), or coverage a hundredth. Where nothing gains "
+    "twice as much as that, what gains more than chance is asked for a second time, in another order of clicks of one "
+    "moment, and has to gain as much there (*again*): learners do not run the same way twice. *own*, what the user has "
+    "clicked himself, is judged where items may come again, since elsewhere it is silent. A verdict is final when "
+    "every data set is finished; `quality.json` says whether that is so."
 )
 
 _NEW_USERS = (
@@ -122,7 +124,9 @@ def write(studies: Sequence[Study], folder: Path, commit: str) -> None:
     result: dict[str, Any] = {
         "when": when,
         "commit": commit,
-        "complete": all(len(v.evidence) == len(asked(v.component, studies)) for v in found) and bool(found),
+        "complete": bool(found)
+        and all(len(v.evidence) == len(asked(v.component, studies)) for v in found)
+        and all(cell.path.is_file() for cell in second_runs(studies)),
         "gate": {verdict.component: verdict.as_json() for verdict in found},
         "targets": [{"data": t.data, "what": t.what, "value": t.value, "least": t.least} for t in promised],
         "methods": {data: {name: _numbers(made) for name, made in each.items()} for data, each in shown.items()},

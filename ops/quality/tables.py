@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from ops.quality.drift import FRESH, NONE, Adaptation
-from ops.quality.gate import Verdict
+from ops.quality.gate import Evidence, Gain, Verdict
 from ops.quality.methods import AGAIN, HOURLY, METHODS, PEERS, PLACES, SCORERS, STRATA, TRIALS
 from ops.quality.outcome import FIRST, LAGS, LENGTHS, SLICES, Outcome
 from ops.quality.study import TUNED, VARIANTS, VARIED, Study, varied
@@ -160,7 +160,7 @@ def gate(verdicts: Sequence[Verdict]) -> list[str]:
         (
             verdict.component,
             each.data,
-            *(signed(gain.gain, gain.error) for gain in each.gains),
+            *(_twice(gain, each) for gain in each.gains),
             *[""] * (3 - len(each.gains)),
             f"{each.coverage:+.1%}",
             f"{signed(each.blend.gain, each.blend.error)} ({each.best})",
@@ -171,6 +171,12 @@ def gate(verdicts: Sequence[Verdict]) -> list[str]:
     ]
     head = ("component", "data", "all", "new items", "new users", "coverage", "Strata − best scorer alone", "verdict")
     return table(head, rows)
+
+
+def _twice(gain: Gain, of: Evidence) -> str:
+    """A gain, and what it is in a second run, if there is one."""
+    again = "".join(f", again {signed(second.gain, second.error)}" for second in of.second if second.of == gain.of)
+    return signed(gain.gain, gain.error) + again
 
 
 def lengths(verdicts: Sequence[Verdict]) -> list[str]:

@@ -136,8 +136,11 @@ def test_what_is_not_finished_is_named_in_a_folder_that_is_made(folder: Path) ->
     assert f"at commit {result['commit']}\n" in text
 
 
-def evidence(gain: float = 0.01, error: float = 0.002, blend: float = 0.01, coverage: float = 0.0) -> Evidence:
-    return Evidence("d", (Gain("all", gain, error),), coverage, "co alone", Gain("all", blend, error))
+def evidence(
+    gain: float = 0.01, error: float = 0.002, blend: float = 0.01, coverage: float = 0.0, again: float | None = None
+) -> Evidence:
+    second = () if again is None else (Gain("all", again, error), Gain("new users", 1.0, error))
+    return Evidence("d", (Gain("all", gain, error),), coverage, "co alone", Gain("all", blend, error), second=second)
 
 
 @pytest.mark.parametrize(
@@ -147,8 +150,11 @@ def evidence(gain: float = 0.01, error: float = 0.002, blend: float = 0.01, cove
         ([evidence(), evidence(gain=-0.001)], True),
         ([evidence(), evidence(blend=-0.003)], False),
         ([evidence(gain=0.003)], False),
-        ([evidence(gain=0.0036)], True),
-        ([evidence(gain=0.0036), *[evidence(gain=0)] * 17], False),
+        ([evidence(gain=0.0036)], False),
+        ([evidence(gain=0.0036, again=0.0036)], True),
+        ([evidence(gain=0.0036, again=0.003)], False),
+        ([evidence(gain=0.003, again=0.01)], False),
+        ([evidence(gain=0.0036, again=0.0036), *[evidence(gain=0)] * 17], False),
         ([evidence(gain=0.001, coverage=0.02)], True),
     ],
     ids=[
@@ -156,13 +162,29 @@ def evidence(gain: float = 0.01, error: float = 0.002, blend: float = 0.01, cove
         "helps somewhere",
         "worse than one scorer",
         "within noise",
-        "beyond noise",
+        "beyond noise once",
+        "beyond noise twice",
+        "beyond noise once of twice",
+        "beyond noise the second time alone",
         "the best of many",
         "covers more",
     ],
 )
 def test_a_component_is_on_if_it_helps_somewhere_and_no_scorer_alone_is_better(found: list[Evidence], on: bool) -> None:
     assert Verdict("text", tuple(found)).on == on
+
+
+def test_what_is_beyond_chance_but_not_far_is_asked_for_a_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Verdict("layer", (evidence(gain=0.0036),)).doubtful == ("d",)
+    for settled in ({"gain": 0.01}, {"gain": 0.003}, {"gain": 0.0036, "coverage": 0.02}, {"gain": 0.0036, "blend": -1}):
+        assert Verdict("layer", (evidence(**settled),)).doubtful == ()
+    study = Study(Source("d", ""))
+    monkeypatch.setattr(gate, "verdicts", lambda studies: [Verdict("layer", (evidence(gain=0.0036),))])
+    monkeypatch.setattr(Study, "chosen", lambda study, name: ())
+    made = gate.second_runs([study])
+    assert [cell.method for cell in made] == ["Strata with layer", STRATA]
+    assert {cell.protocol for cell in made} == {replace(REPORTING, seed=gate.SECOND)}
+    assert "again +0.0020" in tables.gate([Verdict("layer", (evidence(gain=0.0036, again=0.002),))])[-1]
 
 
 @pytest.mark.parametrize("slices", [1, 18])
