@@ -1,7 +1,7 @@
 """What users have chosen themselves and may be offered again: nothing tells better what somebody buys again.
 
 The count of a user's own clicks on an item, over all that his profile remembers, is a ranking of its own: it finds
-.099 of the clicks on groceries where all that others clicked together finds .058 (``ops/bench/QUALITY.md``). Counts
+.096 of the clicks on groceries where all that others clicked together finds .058 (``ops/bench/QUALITY.md``). Counts
 that decay, by half every 100 clicks of the user, or that go no further back than his last 50 clicks, found less.
 """
 

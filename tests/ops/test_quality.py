@@ -235,7 +235,7 @@ def test_a_finished_cell_is_not_computed_again_until_something_changes(
     assert list(cells.compute(todo, 1, monotonic() + 60)) == []
     before = todo[0].path
     cells._code.cache_clear()
-    monkeypatch.setattr(cells, "_COMMON", (*cells._COMMON, "pyproject.toml"))
+    monkeypatch.setattr(cells, "_COMMON", (*cells._COMMON, "ops/cli.py"))
     assert todo[0].path != before, "other code, another cell"
     cells._code.cache_clear()
 
@@ -283,3 +283,20 @@ def test_where_ties_are_shuffled_a_moment_holds_one_click_and_nothing_else_chang
     assert apart.times.tolist() == [5, 6, 7, 8, 90]
     for stream in (apart, apart.ordered("shuffle", 7)[0]):
         assert (stream.users.tolist(), stream.rows.tolist()) == (ordered.users.tolist(), ordered.rows.tolist())
+
+
+def test_what_is_only_said_about_code_computes_nothing_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "_ROOT", tmp_path)
+    made = []
+    for text in (
+        'X = 1\n\n\ndef f() -> str:\n    """Five."""\n    return "5"\n',
+        '"""A module."""\n\nX = 1  # one\n\n\ndef f() -> str:\n    """Says five."""\n    # not six\n    return "5"\n',
+        'X = 1\n\n\ndef f() -> str:\n    """Five."""\n    return "6"\n',
+        'X = 2\n\n\ndef f() -> str:\n    """Five."""\n    return "5"\n',
+    ):
+        (tmp_path / "code.py").write_text(text)
+        cells._run.cache_clear()
+        made.append(cells._run("code.py"))
+    assert made[0] == made[1]
+    assert len({*made}) == 3
+    cells._run.cache_clear()
