@@ -35,8 +35,8 @@ order by seed 7. All methods have the same live histories and see the same click
 {trials} settings tried, or all that it has, chosen by HR@10 on the tuning slice. ± is the standard error, by user;
 "Strata − it" is a paired difference. New items were clicked at most 4 times before by anybody, new users clicked at
 most 3 times. Who a peer does not know is served decayed popularity. Strata's users have the decayed means of their
-items' vectors (no BERT on the user's side: on a CPU that alone takes hours); µs are CPU time on one thread. "Hourly":
-Strata's own lists, each user's as it was at his first click within the hour of the data's time.
+items' vectors (in fp32; no BERT on the user's side: on a CPU that alone takes hours); µs are CPU time on one thread.
+"Hourly": Strata's own lists, each user's as it was at his first click within the hour of the data's time.
 
 What Strata had before its first click: {fitted}
 """

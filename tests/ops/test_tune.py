@@ -78,7 +78,7 @@ def test_without_arguments_these_are_what_is_fitted(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(tune, "collect", collect)
     monkeypatch.setattr(tune, "collect_again", collect_again)
     monkeypatch.setattr(tune, "source", lambda name: Source(name, name))
-    monkeypatch.setattr(tune.Encoder, "load", lambda: None)
+    monkeypatch.setattr(tune.Encoder, "load", lambda precision: None)
     with pytest.raises(Enough):
         tune.main([])
     assert looked_at[0] == ("movielens-100k", None)
