@@ -137,9 +137,9 @@ def test_clicks_that_reach_the_feed_after_their_list_are_shown_all_the_same(brow
     page.route("**/live/users/reader-1", nothing_yet, times=1)
     page.fill("#user", "reader-1")
     page.press("#user", "Enter")
-    page.wait_for_selector("#clicks .quiet")
+    # that there are none it says for the moment until it asks again, which a slow machine's test does not always see
     page.wait_for_selector("#clicks .when")
-    assert len(early) == 1
+    assert len(early) == 1, "what is shown is of a later answer"
     page.context.close()
 
 
