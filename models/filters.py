@@ -156,7 +156,7 @@ class Filters:
 
     def rows_of(self, hashes: Iterable[int]) -> list[int]:
         """The rows of those of these items that :meth:`follow` has seen, in their order."""
-        rows: list[int] = self._rows.look_up(np.fromiter(hashes, np.uint64)).tolist()
+        rows: list[int] = self.rows_at(np.fromiter(hashes, np.uint64)).tolist()
         return [row for row in rows if row >= 0]
 
     def withheld(self, profiles: Sequence[Profile], now_ms: int) -> NDArray[np.int64]:
@@ -169,9 +169,9 @@ class Filters:
         n = len(self._allowed)
         met: list[Collection[int]] = [profile.seen for profile in profiles]
         if self.repeating:
-            met = [self._not_again(profile, now_ms // 1000) for profile in profiles]
+            met = [self._not_again(profile, now_ms) for profile in profiles]
         sizes = np.fromiter(map(len, met), np.int64, len(met))
-        rows = self._rows.look_up(np.fromiter(chain.from_iterable(met), np.uint64, int(sizes.sum())))
+        rows = self.rows_at(np.fromiter(chain.from_iterable(met), np.uint64, int(sizes.sum())))
         users = np.repeat(np.arange(len(met)), sizes)[rows >= 0]
         keys = rows[rows >= 0] + users * n
         self._counts["seen"] += len(keys)
@@ -196,12 +196,11 @@ class Filters:
         rows: NDArray[np.int64] = self._rows.look_up(hashes)
         return rows
 
-    def _not_again(self, profile: Profile, now_s: int) -> list[int]:
+    def _not_again(self, profile: Profile, now_ms: int) -> list[int]:
         """What a user has met and may not be offered again yet (hashes)."""
-        waits = self.repeat_after_s
-        met = [item for item, (at, event) in profile.seen.items() if event not in waits or now_s - at < waits[event]]
-        self._counts["repeat_after"] += len(profile.seen) - len(met)
-        return met
+        again = set(self.again(profile, now_ms))
+        self._counts["repeat_after"] += len(again)
+        return [item for item in profile.seen if item not in again]
 
 
 @compiled

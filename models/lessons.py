@@ -84,9 +84,11 @@ class Teacher:
         while end and profile.times[end - 1] == now_ms:
             end -= 1
         seen = profile.seen.copy()
-        often = profile.often.copy()
-        for item in map(recommender.items.hash_of, profile.names[end:]):
-            often[item] = often.get(item, 1) - 1
+        often: dict[int, int] = {}
+        if filters.repeating:  # elsewhere nobody asks how often
+            often = profile.often.copy()
+            for item in map(recommender.items.hash_of, profile.names[end:]):
+                often[item] = often.get(item, 1) - 1
         for other in set(profile.names[end:]).difference(profile.names[:end]):
             seen.pop(recommender.items.hash_of(other), None)
         before = Profile(
