@@ -105,14 +105,17 @@ class Filters:
                 self._block(row)
         self.users.follow(rows)
 
-    def _block(self, row: int) -> None:
+    def _reason(self, row: int) -> int:
+        """Which of :data:`_WHY` blocks an item for everybody, 0 for none."""
         items, (ids, categories, labels) = self.items, self._blocked
         if items.ids[row] in ids:
-            why = 1
-        elif items.categories[row] in categories:
-            why = 2
-        else:
-            why = 3 if labels.intersection(items.safety[row]) else 0
+            return 1
+        if items.categories[row] in categories:
+            return 2
+        return 3 if labels.intersection(items.safety[row]) else 0
+
+    def _block(self, row: int) -> None:
+        why = self._reason(row)
         if why != self._why[row]:
             self._why[row], self._allowed[row] = why, not why
             if why:
@@ -133,10 +136,10 @@ class Filters:
         return self._on_offer
 
     def is_offered(self, row: int, now_ms: int) -> bool:
-        """The same of one item, without a pass over all; False for one that :meth:`follow` has not seen."""
+        """The same of one item, without a pass over all; also of one that came after the last :meth:`follow`."""
         items = self.items
-        known = row < len(self._allowed) and self._allowed[row]
-        return bool(known and items.encoded[row] and items.available[row] and items.expires_ms[row] > now_ms)
+        allowed = self._allowed[row] if row < len(self._allowed) else not self._reason(row)
+        return bool(allowed and items.encoded[row] and items.available[row] and items.expires_ms[row] > now_ms)
 
     def awaited(self, now_ms: int) -> NDArray[np.bool_]:
         """Which items lack nothing but a vector to be offered, bool [n]: the only ones are another model's yet."""

@@ -13,7 +13,7 @@ from models.policy import Blocked, Policy
 from models.profile import Profile
 from models.ranker import RankingConfig, Scored, score
 from models.ranker_learning import DELAY, SETTLED, LearningConfig, Lesson, RankerLearner, teach
-from tests.small_shop import NOW, Shop
+from tests.small_shop import NOW, Shop, record
 
 PRIOR = RankingConfig().prior
 EVERY = LearningConfig(sample=1)
@@ -244,6 +244,18 @@ def test_what_is_not_on_offer_is_no_question_and_no_miss_of_those_that_serve(sho
     shop.items.expires_ms[shop.items.row("tea-4")] = NOW
     assert teacher.question(profile, shop.items.row("tea-4"), 0, 7, NOW + 1) is None
     assert teacher.question(profile, shop.items.mention("never described"), 0, 7, NOW + 1) is None
+
+
+def test_an_item_that_came_after_the_last_list_is_a_question_unless_a_rule_blocks_it(shop: Shop) -> None:
+    teacher, profile = Teacher(shop.recommender, EVERY), shop.click("ann", "tea-1", ts=NOW - 1)
+    shop.recommender.apply(Policy(blocked=Blocked(blocked_labels=frozenset({"caffeine"}))))
+    shop.items.put("tea-new", record(0, 777))
+    shop.items.put("tea-strong", record(0, 778, safety=("caffeine",)))
+    question = teacher.question(profile, shop.items.row("tea-new"), 0, 7, NOW)
+    assert question is not None
+    assert teacher.question(profile, shop.items.row("tea-strong"), 0, 8, NOW) is None
+    shop.recommender.follow()  # as the list does that the click is followed by
+    assert teacher.lesson([question], NOW).clicks.sum() == 1
 
 
 def test_the_sample_is_a_share_and_the_same_each_time(shop: Shop) -> None:
