@@ -18,6 +18,9 @@ from producers.dataset import Dataset
 
 CACHE: Final = Path(".cache/vectors")
 
+PRECISION: Final = "fp32"
+"""Of BERT where lists are compared: not what is faster here, or was at that moment, for bf16 makes other lists."""
+
 
 def load(items: list[Item], encoder: Encoder, cache: Path = CACHE, config: CatalogueConfig | None = None) -> ItemStore:
     """Encode items as the catalogue role does (or find their vectors in the cache), and put them into a store.

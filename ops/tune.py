@@ -180,7 +180,7 @@ def main(names: Sequence[str]) -> None:
         Data sets, all of them also looked at with items on offer again; none: :data:`DATA`, and :data:`AGAIN` so.
     """
     torch.manual_seed(7)
-    encoder = Encoder.load(precision="fp32")
+    encoder = Encoder.load(precision=catalogue.PRECISION)
     sets, again = [], []
     for name in names or DATA:
         folder, _, limit = name.partition(":")

@@ -19,6 +19,7 @@ from typing import Final
 
 import numpy as np
 
+from ops import catalogue
 from ops.quality.methods import Params, method
 from ops.quality.outcome import Asked, Outcome
 from ops.quality.replay import Protocol, Replayed, replay
@@ -180,10 +181,11 @@ def _imported(file: str) -> tuple[str, ...]:
 def _code(name: str) -> str:
     """A hash of the code that a method runs; what is only said about it is none of it."""
     made = method(name)
+    digest = hashlib.blake2b(digest_size=12)
     files = [*_COMMON, *_BATCH, made.module.replace(".", "/") + ".py"]
     if made.vectors:
         files += _imported("ops/prequential.py")
-    digest = hashlib.blake2b(digest_size=12)
+        digest.update(catalogue.PRECISION.encode())
     for file in files:
         digest.update(_run(file))
     return digest.hexdigest()

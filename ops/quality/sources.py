@@ -149,8 +149,7 @@ def _read(source: Source) -> tuple[list[Item], list[Click]]:
 
 @lru_cache(maxsize=1)
 def _encoder() -> Encoder:
-    # not in what is faster here, or was at that moment: rounded to bf16, a list of groceries that read alike is another
-    return Encoder.load(precision="fp32")
+    return Encoder.load(precision=catalogue.PRECISION)
 
 
 def fingerprint(stream: Stream) -> bytes:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from models.errors import ConfigurationError
 from models.events import Click
+from ops import catalogue
 from ops.measures import MISS
 from ops.peers.popularity import Popularity
 from ops.peers.protocol import Clicks, Questions
@@ -237,6 +238,17 @@ def test_a_finished_cell_is_not_computed_again_until_something_changes(
     cells._code.cache_clear()
     monkeypatch.setattr(cells, "_COMMON", (*cells._COMMON, "ops/cli.py"))
     assert todo[0].path != before, "other code, another cell"
+    cells._code.cache_clear()
+
+
+def test_vectors_of_another_precision_make_another_cell_of_who_looks_at_them(
+    toy: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    todo = [Cell(toy, name, (), TUNING) for name in ("Strata", "popularity")]
+    before = [cell.path for cell in todo]
+    cells._code.cache_clear()
+    monkeypatch.setattr(catalogue, "PRECISION", "bf16")
+    assert [cell.path == path for cell, path in zip(todo, before, strict=True)] == [False, True]
     cells._code.cache_clear()
 
 
