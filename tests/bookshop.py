@@ -64,7 +64,7 @@ def tiny_model(folder: Path, width: int) -> str:
     return str(folder)
 
 
-def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 40) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 90) -> Any:
     """What ``condition`` returns once that is true; it reads what other threads and processes do."""
     deadline = time.monotonic() + timeout_s
     while not (result := condition()):

@@ -93,7 +93,7 @@ def items(answer: dict[str, Any]) -> list[str]:
 
 
 def until(condition: Any, what: str) -> Any:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while not (found := condition()):
         assert time.monotonic() < deadline, what
         time.sleep(0.01)

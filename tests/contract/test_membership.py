@@ -40,7 +40,7 @@ class Member:
 
 
 def poll_until(condition: Callable[[], bool], *members: Member) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not condition():
         assert time.monotonic() < deadline, [member.heard for member in members]
         for member in members:

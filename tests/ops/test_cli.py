@@ -197,12 +197,12 @@ def test_run_starts_a_broker_and_leaves_nothing_behind(tmp_path: Path, tiny: str
         assert any("memory://strata/" in command for command in children.values()), children
         assert any("models.encoder_process" in command for command in children.values()), children
         run.send_signal(signal.SIGTERM)
-        assert run.wait(30) == 0, log.read_text()
+        assert run.wait(60) == 0, log.read_text()
     finally:
         run.kill()
         run.wait()
     assert "Traceback" not in log.read_text()
-    wait_for(lambda: not alive(children), "the end of all its processes", 5)
+    wait_for(lambda: not alive(children), "the end of all its processes", 20)
 
 
 @pytest.mark.broker
@@ -249,7 +249,7 @@ def test_the_broker_runs_alone_until_it_is_interrupted(tmp_path: Path) -> None:
     finally:
         broker.kill()
         broker.communicate()
-    wait_for(lambda: not alive(children), "the end of the broker", 5)
+    wait_for(lambda: not alive(children), "the end of the broker", 20)
 
 
 @pytest.mark.broker
