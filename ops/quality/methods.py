@@ -86,7 +86,7 @@ PEERS: Final[dict[str, Method]] = {
     "SASRec": Method(
         "ops.peers.sasrec",
         "SASRec",
-        {"dropout": (0.2, 0.5), "rate": (1e-3, 3e-3), "steps": (100, 200)},
+        {"dropout": (0.2, 0.5), "rate": (1e-3, 3e-3), "steps": (100, 400, 200)},
     ),
     "river.reco": Method(
         "ops.peers.river_mf",
