@@ -12,13 +12,14 @@ from consumers.catalogue import CatalogueConfig
 from models.encoder import Encoder
 from models.events import Item
 from models.items import ItemStore
+from models.kernels import Precision
 from models.records import ItemVector, half
 from models.text import ItemText, text_hash
 from producers.dataset import Dataset
 
 CACHE: Final = Path(".cache/vectors")
 
-PRECISION: Final = "fp32"
+PRECISION: Final[Precision] = "fp32"
 """Of BERT where lists are compared: not what is faster here, or was at that moment, for bf16 makes other lists."""
 
 

@@ -15,7 +15,9 @@ from typing import Final
 
 from ops.bench.machine import cpu, versions
 
-SECTIONS: Final = ("encoder", "layers", "updater", "memory", "end_to_end", "ranking", "ranker", "breaks", "feed")
+SECTIONS: Final = (
+    "encoder", "layers", "updater", "memory", "end_to_end", "ranking", "ranker", "breaks", "mix", "precision", "feed",
+)  # fmt: skip
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 
 

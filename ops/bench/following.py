@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from models.events import Click
 from models.experts import EXPERTS, Rankings, hits
+from models.kernels import Precision
 from models.profile import Profile
 from models.ranker import RankingConfig
 from ops.bench.several import Several
@@ -130,6 +131,7 @@ def follow(
     most: int | None = None,
     make: type[System] = System,
     told: float | None = None,
+    precision: Precision | None = None,
     label: str = "",
 ) -> Followed:
     """Ask every expert for every click, before it is learned.
@@ -148,13 +150,15 @@ def follow(
         Whom to ask.
     told
         The share of the stream after which the tables are told that it has broken, whether it has or not.
+    precision
+        Of the items' vectors, as :meth:`~ops.quality.sources.Source.store` has it.
     label
         What to call this in the lines of progress.
     """
     clicks = clicks_of(data.stream())
     if change is not None:
         clicks = change(clicks)
-    system = make(data.store(), RankingConfig(mix=0.0), weights_age=weights_age)
+    system = make(data.store(precision), RankingConfig(mix=0.0), weights_age=weights_age)
     rankings = Rankings(system.recommender.weights)
     found: list[tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]] = []
     users: dict[str, int] = {}

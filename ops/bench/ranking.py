@@ -147,9 +147,10 @@ def _layers(store: ItemStore, draw: np.random.Generator) -> LayerView:
 def _user(store: ItemStore, draw: np.random.Generator) -> Profile:
     clicked = draw.integers(0, len(store), 50).tolist()
     seen = {int(store.hashes[row]): (0, "view") for row in clicked}
-    often = dict.fromkeys(list(seen)[::2], 2)
-    ones: dict[str, Any] = {"rows": clicked, "times": [0] * 50, "events": ["view"] * 50, "event_hashes": [0] * 50}
-    return Profile("u", clicks=80, seen=seen, often=often, **ones)
+    return Profile(
+        "u", clicks=80, rows=clicked, times=[0] * 50, events=["view"] * 50, event_hashes=[0] * 50, seen=seen,
+        often=dict.fromkeys(list(seen)[::2], 2),
+    )  # fmt: skip
 
 
 def linear_costs(items: int = MOST, users: int = 4_000, each: int = 50) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from models.encoder import Encoder
 from models.errors import ConfigurationError
 from models.events import Click, Item
 from models.items import ItemStore
+from models.kernels import Precision
 from ops import catalogue
 from ops.datasets import BUILDERS, dataset
 from ops.quality.drift import SHIFTS
@@ -75,10 +76,16 @@ class Source:
         made = replace(made, name=self.name)
         return SHIFTS[self.shift].make(made) if self.shift else made
 
-    def store(self) -> ItemStore:
-        """Its catalogue with vectors (cached on disk, or encoded now), rows as in the stream; a new one each time."""
+    def store(self, precision: Precision | None = None) -> ItemStore:
+        """Its catalogue with vectors (cached on disk, or encoded now), rows as in the stream; a new one each time.
+
+        Parameters
+        ----------
+        precision
+            BERT's; None: :data:`ops.catalogue.PRECISION`.
+        """
         items, _ = _taken(replace(self, name="", shift=""))
-        return catalogue.load(items, _encoder())
+        return catalogue.load(items, _encoder(precision or catalogue.PRECISION))
 
 
 def sources() -> list[Source]:
@@ -148,8 +155,8 @@ def _read(source: Source) -> tuple[list[Item], list[Click]]:
 
 
 @lru_cache(maxsize=1)
-def _encoder() -> Encoder:
-    return Encoder.load(precision=catalogue.PRECISION)
+def _encoder(precision: Precision) -> Encoder:
+    return Encoder.load(precision=precision)
 
 
 def fingerprint(stream: Stream) -> bytes:
