@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -14,7 +13,7 @@ import msgspec
 from models.breaks import KEPT
 from models.events import Click
 from models.experts import CUTOFF
-from ops.bench.following import Followed, follow, named
+from ops.bench.following import Followed, follow, named, of_data
 from ops.bench.updater import SHARED
 from ops.prequential import System
 from ops.quality.drift import items_exchanged
@@ -88,9 +87,7 @@ def breaks_section(names: Sequence[str] | None = None) -> str:
 
 def main() -> None:
     """Print the section."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="*", help="data sets by name or folder, NAME:N for the first N clicks of one")
-    print(breaks_section(parser.parse_args().data))
+    print(breaks_section(of_data(__doc__).parse_args().data))
 
 
 if __name__ == "__main__":

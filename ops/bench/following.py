@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -113,6 +114,13 @@ def named(name: str) -> Source:
     if found.new or found.users is not None:
         return replace(found, length=min(count, found.length or count))
     return replace(found, limit=min(count, found.limit or count))
+
+
+def of_data(about: str | None) -> argparse.ArgumentParser:
+    """The command line of a benchmark of data sets, described by its module's docstring; they are its ``data``."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="*", help="data sets by name or folder, NAME:N for the first N clicks of one")
+    return parser
 
 
 def clicks_of(stream: Stream) -> list[Click]:

@@ -9,7 +9,6 @@ some of its clicks are asked for with each a: so the weights are those that a = 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from models.experts import CUTOFF
 from models.features import SCORERS
 from models.ranker import RankingConfig
 from ops import catalogue
-from ops.bench.following import clicks_of, named, told_as
+from ops.bench.following import clicks_of, named, of_data, told_as
 from ops.measures import standard_error
 from ops.prequential import System, asked, blocks, ordered
 from ops.quality.sources import Source, sources
@@ -163,9 +162,7 @@ def mean(made: Sequence[Mixed], number: int) -> str:
 
 def main() -> None:
     """Print the section."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="*", help="data sets by name or folder, NAME:N for the first N clicks of one")
-    print(mix_section(parser.parse_args().data))
+    print(mix_section(of_data(__doc__).parse_args().data))
 
 
 if __name__ == "__main__":

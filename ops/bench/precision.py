@@ -6,12 +6,11 @@ Where the processor has no instructions for bf16, encoding takes hours.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from typing import Final
 
 from models.experts import CUTOFF
-from ops.bench.following import follow, named
+from ops.bench.following import follow, named, of_data
 from ops.quality.sources import Source
 
 WARM_UP: Final = 0.3
@@ -48,9 +47,7 @@ def precision_section(names: Sequence[str] | None = None) -> str:
 
 def main() -> None:
     """Print the section."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="*", help="data sets by name or folder, NAME:N for the first N clicks of one")
-    print(precision_section(parser.parse_args().data))
+    print(precision_section(of_data(__doc__).parse_args().data))
 
 
 if __name__ == "__main__":

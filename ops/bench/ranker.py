@@ -7,7 +7,6 @@ processes share the work.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from typing import Final, Literal
 
@@ -17,7 +16,7 @@ from models.experts import CUTOFF, EXPERTS
 from models.histories import BUCKETS
 from models.ranker_learning import LearningConfig
 from ops.bench.changes import DATA, changes_rows
-from ops.bench.following import Followed, follow, named, told_as
+from ops.bench.following import Followed, follow, named, of_data, told_as
 from ops.bench.several import AGES, Several
 from ops.prequential import BLOCK
 from ops.quality.sources import Source, sources
@@ -111,8 +110,7 @@ def guard_section(names: Sequence[str] | None = None, only: Part | None = None) 
 
 def main() -> None:
     """Print the section."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="*", help="data sets by name or folder, NAME:N for the first N clicks of one")
+    parser = of_data(__doc__)
     parser.add_argument("--only", choices=("data", "changes"), help="the data sets alone, or the streams that change")
     arguments = parser.parse_args()
     print(guard_section(arguments.data, arguments.only))
